@@ -1,0 +1,111 @@
+//! Stable error codes of jobs: the registry is append-only.
+
+use serde::{Deserialize, Serialize};
+
+/// Whether trying a failed attempt again may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Retry {
+    /// Only a person (or a changed request) can help.
+    Never,
+    /// The same attempt may succeed later: retried after the template's back-off.
+    Later,
+    /// Nothing was wrong with the work, it was cut off: run it again at once if it is idempotent.
+    AtOnce,
+}
+
+macro_rules! codes {
+    ($($name:ident = $text:literal, $retry:ident, $hint:literal;)*) => {
+        /// A stable error code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $(#[doc = $hint] $name,)* }
+
+        impl Code {
+            /// Every code, in the order they were added.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The code's stable text.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// Whether a failure of this kind is worth trying again.
+            #[must_use]
+            pub fn retry(self) -> Retry {
+                match self { $(Self::$name => Retry::$retry,)* }
+            }
+
+            /// What a person can do about it; may be empty.
+            #[must_use]
+            pub fn hint(self) -> &'static str {
+                match self { $(Self::$name => $hint,)* }
+            }
+
+            /// The code of that text.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|code| code.as_str() == text)
+            }
+        }
+    };
+}
+
+codes! {
+    Interrupted = "INTERRUPTED", AtOnce, "The agent stopped in the middle of the attempt.";
+    TimedOut = "TIMED_OUT", Later, "The attempt ran longer than its template allows; look at the step it stopped in.";
+    Cancelled = "CANCELLED", Never, "The job was cancelled.";
+    Superseded = "SUPERSEDED", Never, "A newer job of the same kind replaced this one.";
+    Expired = "EXPIRED", Never, "The host did not come back within the job's time to live.";
+    Quarantined = "QUARANTINED", Never, "The job stopped its agent several times; look at the agent's log before releasing it.";
+    UnknownJobType = "UNKNOWN_JOB_TYPE", Never, "Upgrade the agent on this host.";
+    SpecInvalid = "SPEC_INVALID", Never, "The agent could not read the job; controller and agent may be of different versions.";
+    PolicyRefused = "POLICY_REFUSED", Never, "The host's own policy file does not permit this; change it on the host if it should.";
+    AgentBusy = "AGENT_BUSY", Later, "The agent runs as many jobs as it may.";
+    NoSpace = "NO_SPACE", Later, "The agent's journal has no room left; free disk space on the host.";
+    InternalError = "INTERNAL_ERROR", Never, "This is a defect of the agent; its log has more.";
+    CommandFailed = "COMMAND_FAILED", Never, "";
+    CommandMissing = "COMMAND_MISSING", Never, "Install the program, or name its path in the agent's configuration.";
+    FileFailed = "FILE_FAILED", Never, "";
+    PathOutsideRoots = "PATH_OUTSIDE_ROOTS", Never, "Add the directory to `roots` in the agent's policy file, or correct the environment's path.";
+    PathIsSymlink = "PATH_IS_SYMLINK", Never, "Hostler never follows symbolic links below its roots; name the real path.";
+    PathMissing = "PATH_MISSING", Never, "Create it on the host, or correct the environment's path.";
+    CacheDirMissing = "CACHE_DIR_MISSING", Never, "nginx creates the directory on reload: reconcile the environment, or correct the path.";
+    CacheDirNotOurs = "CACHE_DIR_NOT_OURS", Never, "This directory was not set up by Hostler for this environment: reconcile the environment first.";
+    NginxConfigBroken = "NGINX_CONFIG_BROKEN", Never, "The nginx configuration was already broken before this job; repair it (`nginx -t`) and try again.";
+    NginxTestFailed = "NGINX_TEST_FAILED", Never, "nginx refused the rendered files; the old ones were put back.";
+    NginxNotIncluded = "NGINX_NOT_INCLUDED", Never, "Add the `include` line named in the message to the vhost.";
+    NginxHeadersDropped = "NGINX_HEADERS_DROPPED", Never, "";
+    NginxReloadFailed = "NGINX_RELOAD_FAILED", Later, "nginx could not be told to reload; is it running?";
+    NginxReloadNotApplied = "NGINX_RELOAD_NOT_APPLIED", Never, "nginx accepted the reload but still serves the old configuration; its error log says why. The old files were put back.";
+    NginxRollbackFailed = "NGINX_ROLLBACK_FAILED", Never, "The old files could not be put back: look at nginx on the host now.";
+    CacheEffectMissing = "CACHE_EFFECT_MISSING", Never, "The new configuration is live but requests do not go through it: is location.conf included in the location that serves the health path?";
+    ProbeFailed = "PROBE_FAILED", Later, "The site did not answer the probe; is nginx listening at the environment's probe origin?";
+    RedisUnreachable = "REDIS_UNREACHABLE", Later, "Is Redis running where the environment's URL says?";
+    RedisAuthFailed = "REDIS_AUTH_FAILED", Never, "Check the user in the URL and the password file on the host.";
+    RedisDenied = "REDIS_DENIED", Never, "The Redis user may not run this command; allow SCAN, UNLINK and PING.";
+    RedisTimeout = "REDIS_TIMEOUT", Later, "Redis answered too slowly.";
+    RedisFailed = "REDIS_FAILED", Later, "";
+    DropinForeign = "DROPIN_FOREIGN", Never, "Another plugin owns wp-content/object-cache.php; Hostler never overwrites it.";
+    DropinMissing = "DROPIN_MISSING", Never, "Install the Redis Object Cache plugin in this WordPress.";
+    WpConfigForeign = "WP_CONFIG_FOREIGN", Never, "wp-config.php sets WP_REDIS_DISABLED itself; remove that line so that Hostler can switch it.";
+    KeyFormatUnsupported = "KEY_FORMAT_UNSUPPORTED", Never, "Use $scheme, $request_method, $host and $request_uri in the key format.";
+    UrlForeign = "URL_FOREIGN", Never, "The URL's host is not the environment's domain.";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_parse_back() {
+        for (place, code) in Code::ALL.iter().enumerate() {
+            assert_eq!(Code::parse(code.as_str()), Some(*code));
+            assert!(
+                Code::ALL[place + 1..].iter().all(|other| other.as_str() != code.as_str()),
+                "{} stands twice",
+                code.as_str()
+            );
+        }
+    }
+}

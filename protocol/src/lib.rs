@@ -1,0 +1,52 @@
+//! What a Hostler controller and its agents say to each other: ids, job documents, messages,
+//! frames and the session rules of both sides.
+//!
+//! Invariants:
+//! * no async, no IO, no clock, no randomness: everything comes in as an argument;
+//! * only [`codec`] knows how a message becomes bytes;
+//! * envelope enums ([`message`]) are append-only: a changed message is a *new* variant at the
+//!   end, since the encoding names variants by position;
+//! * what may grow (job specs, progress, outcomes, facts) travels inside the envelope as JSON
+//!   documents that tolerate unknown fields ([`job`]).
+
+pub mod codec;
+pub mod id;
+pub mod job;
+pub mod message;
+pub mod session;
+
+/// ALPN of a session between an enrolled agent and a controller (client certificate required).
+pub const ALPN_SESSION: &[u8] = b"hostler/1";
+/// ALPN of a first enrolment (no client certificate yet).
+pub const ALPN_ENROL: &[u8] = b"hostler-enrol/1";
+/// ALPN reserved for the return of a host whose certificate has expired.
+pub const ALPN_RENEW: &[u8] = b"hostler-renew/1";
+
+/// The name in every controller certificate; agents pin the root, so the name never varies.
+pub const CONTROLLER_NAME: &str = "controller.hostler.internal";
+
+/// The protocol version this build speaks.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// The oldest protocol version this build still speaks.
+pub const PROTOCOL_VERSION_MIN: u16 = 1;
+
+/// Largest frame payload on any stream, in bytes; a longer one is refused before it is read.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+/// Largest job document (spec) in bytes.
+pub const SPEC_BYTES_MAX: usize = 512 * 1024;
+/// Largest outcome document in bytes: must fit a frame with room for the envelope.
+pub const OUTCOME_BYTES_MAX: usize = 768 * 1024;
+/// Largest progress document in bytes.
+pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
+/// Largest facts document in a `Hello`, in bytes.
+pub const FACTS_BYTES_MAX: usize = 64 * 1024;
+/// Most attempts (in flight plus unacknowledged) one `Hello` may name.
+pub const HELLO_ATTEMPTS_MAX: usize = 4096;
+/// Job streams open at once on one session.
+pub const JOB_STREAMS_MAX: u32 = 64;
+/// Seconds between keep-alive packets and between heartbeats on the control stream.
+pub const KEEP_ALIVE_SECS: u64 = 15;
+/// Seconds of silence after which either side calls the connection gone.
+pub const IDLE_SECS: u64 = 45;
+/// Bytes kept of a command's output: the last ones.
+pub const OUTPUT_TAIL_BYTES_MAX: usize = 10 * 1024;
