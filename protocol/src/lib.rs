@@ -12,6 +12,7 @@
 pub mod codec;
 pub mod id;
 pub mod job;
+pub mod join;
 pub mod message;
 pub mod session;
 

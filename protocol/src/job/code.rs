@@ -91,6 +91,8 @@ codes! {
     WpConfigForeign = "WP_CONFIG_FOREIGN", Never, "wp-config.php sets WP_REDIS_DISABLED itself; remove that line so that Hostler can switch it.";
     KeyFormatUnsupported = "KEY_FORMAT_UNSUPPORTED", Never, "Use $scheme, $request_method, $host and $request_uri in the key format.";
     UrlForeign = "URL_FOREIGN", Never, "The URL's host is not the environment's domain.";
+    AttemptSettled = "ATTEMPT_SETTLED", Never, "The agent already ran this attempt and its outcome was acknowledged; it never runs one twice.";
+    AttemptStale = "ATTEMPT_STALE", Never, "The agent knows a later attempt of this job.";
 }
 
 #[cfg(test)]
