@@ -1,1 +1,5 @@
+//! Hostler's controller.
 
+pub mod clock;
+pub mod domain;
+pub mod store;

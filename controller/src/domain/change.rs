@@ -1,0 +1,115 @@
+//! What a decision is made on, and what it makes.
+
+use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId, EnvironmentId, HostId, JobId, SiteId};
+
+use super::{
+    ApiToken, EnrolmentToken, Environment, Host, IdempotencyRecord, Job, NewEvent, NewJob, Site,
+};
+
+/// What has to be loaded before a command can be decided. Everything named and existing is in
+/// the [`Snapshot`]; what does not exist is simply absent there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Scope {
+    pub site: Option<SiteId>,
+    pub site_named: Option<String>,
+    /// Also loads its site, its host, and every job of it that has not ended.
+    pub environment: Option<EnvironmentId>,
+    /// All environments of `site` (or of `site_named`).
+    pub site_environments: bool,
+    /// Also loads every environment on it.
+    pub host: Option<HostId>,
+    pub host_named: Option<String>,
+    /// All environments whose Redis is at this `host:port` (or `unix:path`) and not loopback.
+    pub redis_server: Option<String>,
+    /// Also loads its environment, if it has one.
+    pub job: Option<JobId>,
+    /// Every job of `host` that has not ended.
+    pub host_jobs: bool,
+    pub enrolment_token: Option<EnrolmentTokenId>,
+    pub api_token: Option<ApiTokenId>,
+    /// Principal and key.
+    pub idempotency: Option<(String, String)>,
+}
+
+/// What was loaded, in the same atomic unit the changes are written in.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub site: Option<Site>,
+    pub site_environments: Vec<Environment>,
+    pub environment: Option<Environment>,
+    pub host: Option<Host>,
+    pub host_named: Option<Host>,
+    pub host_environments: Vec<Environment>,
+    pub redis_environments: Vec<Environment>,
+    /// Of the environment, oldest first, not ended.
+    pub environment_jobs: Vec<Job>,
+    /// Of the host, oldest first, not ended.
+    pub host_jobs: Vec<Job>,
+    pub job: Option<Job>,
+    pub enrolment_token: Option<EnrolmentToken>,
+    pub api_token: Option<ApiToken>,
+    pub idempotency: Option<IdempotencyRecord>,
+}
+
+/// One row to write. Updates carry the whole row; environments are guarded by `version` (the row
+/// must still have `version - 1`), jobs by the state and attempt they were decided on.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    InsertSite(Site),
+    DeleteSite(SiteId),
+    InsertEnvironment(Box<Environment>),
+    UpdateEnvironment(Box<Environment>),
+    DeleteEnvironment(EnvironmentId),
+    InsertHost(Box<Host>),
+    UpdateHost(Box<Host>),
+    InsertEnrolmentToken(EnrolmentToken),
+    UpdateEnrolmentToken(EnrolmentToken),
+    InsertApiToken(ApiToken),
+    UpdateApiToken(ApiToken),
+    EnqueueJob(Box<NewJob>),
+    UpdateJob { job: Box<Job>, was: (super::JobState, u32) },
+    RecordIdempotency(IdempotencyRecord),
+}
+
+/// The outcome of deciding: rows to write, events to append, and what to tell the caller.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision<T> {
+    pub changes: Vec<Change>,
+    pub events: Vec<NewEvent>,
+    pub reply: T,
+}
+
+/// Why a command is not carried out. Nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    /// Stable, upper case (`ENVIRONMENT_DELETING`).
+    pub code: &'static str,
+    /// A sentence that says what to do.
+    pub message: String,
+    /// JSON pointers into the request and what is wrong there.
+    pub fields: Vec<(String, String)>,
+}
+
+/// What sort of refusal; the API maps each to one status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request is wrong in itself.
+    Invalid,
+    NotFound,
+    /// A state that waiting cannot cure, or a claim that overlaps another's.
+    Conflict,
+    /// An `Idempotency-Key` used for another request.
+    KeyReused,
+    /// A secret or certificate that is not valid (enrolment).
+    Denied,
+}
+
+impl Refusal {
+    /// A refusal about the request as a whole.
+    #[must_use]
+    pub fn new(kind: RefusalKind, code: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, code, message: message.into(), fields: Vec::new() }
+    }
+}

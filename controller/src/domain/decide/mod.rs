@@ -1,0 +1,2 @@
+//! `decide(snapshot, command, now) → changes or a refusal`, one file per noun. Pure: new ids come
+//! in with the command.

@@ -1,0 +1,91 @@
+//! An environment: one deployment of a site on one host, with its caches' desired and applied
+//! states.
+
+use hostler_protocol::id::{EnvironmentId, HostId, SiteId};
+use hostler_protocol::job::EnvironmentDoc;
+
+use super::Micros;
+
+/// What state an environment is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EnvironmentState {
+    Active,
+    /// Something could not be put right; only a reset helps.
+    Failed,
+    /// Its removal waits or runs; the row goes when the host has confirmed.
+    Deleting,
+}
+
+/// What can happen to an environment's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EnvironmentEvent {
+    DeleteRequested,
+    Broke,
+    Reset,
+}
+
+impl EnvironmentState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Failed, Self::Deleting];
+
+    /// The state's stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Failed => "failed",
+            Self::Deleting => "deleting",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// The state after an event, or `None` where the event cannot happen.
+    #[must_use]
+    pub fn apply(self, event: EnvironmentEvent) -> Option<Self> {
+        match (self, event) {
+            (Self::Active | Self::Failed, EnvironmentEvent::DeleteRequested) => {
+                Some(Self::Deleting)
+            }
+            (Self::Active, EnvironmentEvent::Broke) => Some(Self::Failed),
+            (Self::Failed, EnvironmentEvent::Reset) => Some(Self::Active),
+            (Self::Deleting, _)
+            | (Self::Active, EnvironmentEvent::Reset)
+            | (Self::Failed, EnvironmentEvent::Broke) => None,
+        }
+    }
+}
+
+/// One cache of an environment: what should be, what is, and what went wrong last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheFlag {
+    pub desired: bool,
+    /// `None` until a toggle has proven a state.
+    pub applied: Option<bool>,
+    pub applied_at: Option<Micros>,
+    /// The last toggle's error as a JSON `JobError`; cleared by the next success.
+    pub last_error: Option<serde_json::Value>,
+}
+
+/// One deployment of a site on one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Environment {
+    pub id: EnvironmentId,
+    pub site_id: SiteId,
+    pub host_id: HostId,
+    pub state: EnvironmentState,
+    /// Everything the agent is told; its `id`, `site` and `name` repeat this row's.
+    pub doc: EnvironmentDoc,
+    /// Present exactly when `doc.fastcgi` is.
+    pub fastcgi: Option<CacheFlag>,
+    /// Present exactly when `doc.redis` is.
+    pub redis: Option<CacheFlag>,
+    /// Grows by one with each change of this row; a change names the version it was decided on.
+    pub version: i64,
+    pub created_at: Micros,
+    pub updated_at: Micros,
+}

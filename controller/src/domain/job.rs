@@ -1,0 +1,213 @@
+//! A job: one unit of work on one host, and the only place its state changes.
+//!
+//! Three counters: `attempt` is the fence (each claim makes a new one, and nothing is believed of
+//! an older one), `failures` counts attempts that failed by themselves, `crashes` those that were
+//! cut off with their agent. Ended states are final; a retry by hand is a new job.
+
+use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
+use hostler_protocol::job::JobType;
+
+use super::Micros;
+
+/// What state a job is in. Everything finer is a reason code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobState {
+    /// Waits: for its lane, its host, or a time.
+    Queued,
+    /// Handed to its host, or unknown there (`reason` says `UNKNOWN`).
+    Running,
+    /// Waits for a person.
+    Held,
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+/// What can happen to a job's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobEvent {
+    /// Claimed for its host: a new attempt begins.
+    Claim,
+    Succeed,
+    Fail,
+    /// The attempt is over, another follows (after a time, or at once).
+    Requeue,
+    Hold,
+    /// A person lets a held job go.
+    Release,
+    Cancel,
+    /// Its time to live is over.
+    Expire,
+}
+
+impl JobEvent {
+    /// Every event.
+    pub const ALL: [Self; 8] = [
+        Self::Claim,
+        Self::Succeed,
+        Self::Fail,
+        Self::Requeue,
+        Self::Hold,
+        Self::Release,
+        Self::Cancel,
+        Self::Expire,
+    ];
+}
+
+impl JobState {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::Running, Self::Held, Self::Succeeded, Self::Failed, Self::Cancelled];
+
+    /// The state's stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Held => "held",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// Whether the job is over for good.
+    #[must_use]
+    pub fn is_ended(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Failed | Self::Cancelled => true,
+            Self::Queued | Self::Running | Self::Held => false,
+        }
+    }
+
+    /// The state after an event, or `None` where the event cannot happen.
+    #[must_use]
+    pub fn apply(self, event: JobEvent) -> Option<Self> {
+        match (self, event) {
+            (Self::Queued, JobEvent::Claim) => Some(Self::Running),
+            (Self::Running, JobEvent::Succeed) => Some(Self::Succeeded),
+            (Self::Running, JobEvent::Fail) | (Self::Queued, JobEvent::Expire) => {
+                Some(Self::Failed)
+            }
+            (Self::Running, JobEvent::Requeue) | (Self::Held, JobEvent::Release) => {
+                Some(Self::Queued)
+            }
+            (Self::Queued | Self::Running, JobEvent::Hold) => Some(Self::Held),
+            (Self::Queued | Self::Running | Self::Held, JobEvent::Cancel) => Some(Self::Cancelled),
+            (
+                Self::Queued,
+                JobEvent::Succeed | JobEvent::Fail | JobEvent::Requeue | JobEvent::Release,
+            )
+            | (Self::Running, JobEvent::Claim | JobEvent::Release | JobEvent::Expire)
+            | (
+                Self::Held,
+                JobEvent::Claim
+                | JobEvent::Succeed
+                | JobEvent::Fail
+                | JobEvent::Requeue
+                | JobEvent::Hold
+                | JobEvent::Expire,
+            )
+            | (Self::Succeeded | Self::Failed | Self::Cancelled, _) => None,
+        }
+    }
+}
+
+/// Why a job is where it is, beside its error's code.
+pub mod reason {
+    /// Queued: back-off after a failure that may pass.
+    pub const RETRY: &str = "RETRY";
+    /// Running: its agent is gone and nobody knows how far it came.
+    pub const UNKNOWN: &str = "UNKNOWN";
+    /// Ended: a newer job of its kind covers it.
+    pub const SUPERSEDED: &str = "SUPERSEDED";
+    /// Ended: its host did not come back in time.
+    pub const EXPIRED: &str = "EXPIRED";
+    /// Held: it stopped its agent too often.
+    pub const QUARANTINED: &str = "QUARANTINED";
+    /// Held or queued: the attempt was cut off.
+    pub const INTERRUPTED: &str = "INTERRUPTED";
+    /// Ended: somebody cancelled it.
+    pub const CANCELLED: &str = "CANCELLED";
+    /// Ended: its environment was deleted.
+    pub const ENVIRONMENT_DELETED: &str = "ENVIRONMENT_DELETED";
+    /// Ended: its host was revoked.
+    pub const HOST_REVOKED: &str = "HOST_REVOKED";
+}
+
+/// A named exclusion: of all jobs in one lane, one runs at a time, in the order they came.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lane(pub String);
+
+impl Lane {
+    /// The lane of everything that changes an environment.
+    #[must_use]
+    pub fn environment(id: &EnvironmentId) -> Self {
+        Self(id.as_str().to_owned())
+    }
+}
+
+/// One unit of work on one host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    pub id: JobId,
+    /// The order in which jobs came, dense enough to sort by; given by the store.
+    pub position: i64,
+    pub job_type: JobType,
+    /// `namespace/name@version` of the template it runs.
+    pub template: String,
+    pub host_id: HostId,
+    pub site_id: Option<SiteId>,
+    pub environment_id: Option<EnvironmentId>,
+    pub state: JobState,
+    pub reason: Option<String>,
+    pub priority: i32,
+    pub may_pass_waiting: bool,
+    /// What was asked, as a JSON object (the resolved spec is made when the job is claimed).
+    pub request: serde_json::Value,
+    pub attempt: u32,
+    pub failures: u32,
+    pub crashes: u32,
+    /// Bound on one attempt, in seconds.
+    pub timeout_secs: u32,
+    /// Not claimed before.
+    pub run_after: Micros,
+    /// Fails as `EXPIRED` if still queued and never started then.
+    pub expires_at: Micros,
+    pub created_at: Micros,
+    pub started_at: Option<Micros>,
+    /// When the agent had the current attempt in its journal.
+    pub accepted_at: Option<Micros>,
+    pub cancel_requested_at: Option<Micros>,
+    pub finished_at: Option<Micros>,
+    /// Grows with each renewal of the current attempt's lease.
+    pub lease: i64,
+    /// The outcome document of the last finished attempt.
+    pub outcome: Option<serde_json::Value>,
+    /// The request it came from.
+    pub request_id: Option<RequestId>,
+    /// The job this one repeats, if it was retried by hand.
+    pub retry_of: Option<JobId>,
+}
+
+impl Job {
+    /// Whether it waits out a back-off.
+    #[must_use]
+    pub fn waits_for_retry(&self, now: Micros) -> bool {
+        self.state == JobState::Queued && self.run_after > now
+    }
+}
+
+/// A job about to be queued, with its lanes (none: it excludes nothing).
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    pub job: Job,
+    pub lanes: Vec<Lane>,
+}

@@ -1,0 +1,40 @@
+//! What Hostler knows and how it may change: pure types, one `apply` per state machine, and
+//! `decide(snapshot, command, now) → changes`.
+//!
+//! Invariants: no async, no IO, no clock, no randomness here: times and new ids are arguments.
+//! What should be, what was tried and what is are different fields, and every change of any of
+//! them carries an event.
+
+pub mod change;
+pub mod decide;
+pub mod environment;
+pub mod event;
+pub mod host;
+pub mod job;
+pub mod site;
+pub mod template;
+pub mod token;
+
+pub use change::{Change, Decision, Refusal, RefusalKind, Scope, Snapshot};
+pub use environment::{CacheFlag, Environment, EnvironmentState};
+pub use event::{Event, EventKind, NewEvent, Subject};
+pub use host::{Host, HostState};
+pub use job::{Job, JobState, Lane, NewJob};
+pub use site::Site;
+pub use template::Template;
+pub use token::{ApiScope, ApiToken, EnrolmentToken, IdempotencyRecord};
+
+/// Microseconds since the Unix epoch, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Micros(pub i64);
+
+impl Micros {
+    /// This many seconds later.
+    #[must_use]
+    pub fn plus_secs(self, secs: u64) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
+        )
+    }
+}

@@ -1,0 +1,58 @@
+//! Job templates: how a job type runs. Shipped ones are YAML compiled in (`crate::templates`).
+
+use hostler_protocol::job::JobType;
+
+/// Who carries a job out on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Executor {
+    Native,
+    Ansible,
+}
+
+/// What becomes of an attempt that was cut off in the middle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInterrupt {
+    /// The work is idempotent: a new attempt at once.
+    Rerun,
+    /// A person decides.
+    Hold,
+}
+
+/// A versioned definition of how a job type runs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Template {
+    pub namespace: String,
+    pub name: String,
+    /// `jobs.template_version` is `namespace/name@version`.
+    pub version: String,
+    pub job_type: JobType,
+    pub executor: Executor,
+    /// Bound on one attempt, in seconds.
+    pub timeout_secs: u32,
+    /// Seconds to wait before each retry; its length is the number of retries.
+    pub retry_after_secs: Vec<u32>,
+    /// Whether the job excludes other jobs of its environment; read-only jobs do not.
+    pub exclusive: bool,
+    /// Whether the job may start while an earlier one of its lane waits for a retry.
+    pub may_pass_waiting: bool,
+    /// Whether a newer job of this type ends older ones of the same environment still queued.
+    pub supersedes_queued: bool,
+    pub on_interrupt: OnInterrupt,
+    /// Attempts that may stop their agent before the job is held as `QUARANTINED`.
+    pub crashes_max: u32,
+    /// How long a job may wait for its host, in seconds.
+    pub ttl_secs: u64,
+    /// Larger runs first.
+    pub priority: i32,
+}
+
+impl Template {
+    /// The reference a job keeps: `namespace/name@version`.
+    #[must_use]
+    pub fn reference(&self) -> String {
+        format!("{}/{}@{}", self.namespace, self.name, self.version)
+    }
+}
