@@ -1,2 +1,5 @@
 //! `decide(snapshot, command, now) → changes or a refusal`, one file per noun. Pure: new ids come
 //! in with the command.
+
+pub mod job;
+pub mod settle;

@@ -1,0 +1,196 @@
+//! Jobs as people and other decisions see them: made, cancelled, superseded, retried, released.
+//! How an attempt's outcome moves a job is in [`super::settle`].
+
+use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
+use serde_json::json;
+
+use crate::domain::job::{JobEvent, reason};
+use crate::domain::{
+    Change, Decision, EventKind, Job, JobState, Lane, Micros, NewEvent, NewJob, Refusal,
+    RefusalKind, Subject, Template,
+};
+
+/// What a new job is about.
+#[derive(Debug, Clone)]
+pub struct JobInput {
+    pub id: JobId,
+    pub host_id: HostId,
+    pub site_id: Option<SiteId>,
+    pub environment_id: Option<EnvironmentId>,
+    /// What was asked, as a JSON object.
+    pub request: serde_json::Value,
+    pub request_id: Option<RequestId>,
+    pub retry_of: Option<JobId>,
+}
+
+/// A queued job that follows its template, with the lane of its environment if it is exclusive.
+#[must_use]
+pub fn new_job(input: JobInput, template: &Template, now: Micros) -> NewJob {
+    let lanes = match (&input.environment_id, template.exclusive) {
+        (Some(environment), true) => vec![Lane::environment(environment)],
+        (Some(_), false) | (None, _) => Vec::new(),
+    };
+    let job = Job {
+        id: input.id,
+        position: 0,
+        job_type: template.job_type,
+        template: template.reference(),
+        host_id: input.host_id,
+        site_id: input.site_id,
+        environment_id: input.environment_id,
+        state: JobState::Queued,
+        reason: None,
+        priority: template.priority,
+        may_pass_waiting: template.may_pass_waiting,
+        request: input.request,
+        attempt: 0,
+        failures: 0,
+        crashes: 0,
+        timeout_secs: template.timeout_secs,
+        run_after: now,
+        expires_at: now.plus_secs(template.ttl_secs),
+        created_at: now,
+        started_at: None,
+        accepted_at: None,
+        cancel_requested_at: None,
+        finished_at: None,
+        lease: 0,
+        outcome: None,
+        request_id: input.request_id,
+        retry_of: input.retry_of,
+    };
+    NewJob { job, lanes }
+}
+
+/// The event of a job that has just been queued.
+#[must_use]
+pub fn queued_event(job: &Job, now: Micros) -> NewEvent {
+    event(job, EventKind::JobQueued, json!({ "type": job.job_type.as_str() }), now)
+}
+
+/// An event about a job, naming all it belongs to.
+#[must_use]
+pub fn event(job: &Job, kind: EventKind, document: serde_json::Value, at: Micros) -> NewEvent {
+    NewEvent {
+        at,
+        kind,
+        subject: Subject {
+            site: job.site_id.clone(),
+            environment: job.environment_id.clone(),
+            host: Some(job.host_id.clone()),
+            job: Some(job.id.clone()),
+        },
+        document,
+    }
+}
+
+/// Ends a job that has not ended, without its host having a say (superseded, its environment
+/// deleted, its host revoked, a queued one cancelled). `None` if it has ended already.
+#[must_use]
+pub fn end(job: &Job, why: &str, now: Micros) -> Option<(Change, NewEvent)> {
+    let state = job.state.apply(JobEvent::Cancel)?;
+    let mut ended = job.clone();
+    ended.state = state;
+    ended.reason = Some(why.to_owned());
+    ended.finished_at = Some(now);
+    let told = event(&ended, EventKind::JobCancelled, json!({ "reason": why }), now);
+    Some((update(job, ended), told))
+}
+
+/// Cancels a job: at once while it waits, through its host while it runs. A completion that is
+/// already on its way wins, and the job then says `succeeded`.
+///
+/// # Errors
+/// `JOB_ENDED` when there is nothing left to cancel.
+pub fn cancel(job: &Job, now: Micros) -> Result<Decision<Job>, Refusal> {
+    match job.state {
+        JobState::Queued | JobState::Held => {
+            let (change, told) = end(job, reason::CANCELLED, now).ok_or_else(|| ended(job))?;
+            let reply = updated(&change, job);
+            Ok(Decision { changes: vec![change], events: vec![told], reply })
+        }
+        JobState::Running if job.cancel_requested_at.is_some() => {
+            Ok(Decision { changes: Vec::new(), events: Vec::new(), reply: job.clone() })
+        }
+        JobState::Running => {
+            let mut asked = job.clone();
+            asked.cancel_requested_at = Some(now);
+            let told = event(job, EventKind::JobCancelRequested, json!({}), now);
+            let reply = asked.clone();
+            Ok(Decision { changes: vec![update(job, asked)], events: vec![told], reply })
+        }
+        JobState::Succeeded | JobState::Failed | JobState::Cancelled => Err(ended(job)),
+    }
+}
+
+/// Lets a held job go: it is queued again, with its counters of crashes started anew.
+///
+/// # Errors
+/// `JOB_NOT_HELD` in any other state.
+pub fn release(job: &Job, now: Micros) -> Result<Decision<Job>, Refusal> {
+    if job.state != JobState::Held {
+        return Err(Refusal::new(
+            RefusalKind::Conflict,
+            "JOB_NOT_HELD",
+            format!("the job is {}; only a held job can be released", job.state.as_str()),
+        ));
+    }
+    let mut released = job.clone();
+    released.state = JobState::Queued;
+    released.reason = None;
+    released.crashes = 0;
+    released.run_after = now;
+    let told = event(&released, EventKind::JobReleased, json!({}), now);
+    let reply = released.clone();
+    Ok(Decision { changes: vec![update(job, released)], events: vec![told], reply })
+}
+
+/// Repeats an ended job as a new one that names it.
+///
+/// # Errors
+/// `JOB_NOT_ENDED` while the first still waits or runs.
+pub fn retry(
+    job: &Job,
+    id: JobId,
+    request_id: Option<RequestId>,
+    template: &Template,
+    now: Micros,
+) -> Result<Decision<JobId>, Refusal> {
+    if !job.state.is_ended() {
+        return Err(Refusal::new(
+            RefusalKind::Conflict,
+            "JOB_NOT_ENDED",
+            format!("the job is still {}; only an ended job can be retried", job.state.as_str()),
+        ));
+    }
+    let input = JobInput {
+        id: id.clone(),
+        host_id: job.host_id.clone(),
+        site_id: job.site_id.clone(),
+        environment_id: job.environment_id.clone(),
+        request: job.request.clone(),
+        request_id,
+        retry_of: Some(job.id.clone()),
+    };
+    let new = new_job(input, template, now);
+    let told = queued_event(&new.job, now);
+    Ok(Decision { changes: vec![Change::EnqueueJob(Box::new(new))], events: vec![told], reply: id })
+}
+
+/// The change that writes `after` where `before` stood.
+#[must_use]
+pub fn update(before: &Job, after: Job) -> Change {
+    Change::UpdateJob { job: Box::new(after), was: (before.state, before.attempt) }
+}
+
+fn updated(change: &Change, otherwise: &Job) -> Job {
+    if let Change::UpdateJob { job, .. } = change { (**job).clone() } else { otherwise.clone() }
+}
+
+fn ended(job: &Job) -> Refusal {
+    Refusal::new(
+        RefusalKind::Conflict,
+        "JOB_ENDED",
+        format!("the job has already ended ({})", job.state.as_str()),
+    )
+}

@@ -1,0 +1,213 @@
+//! How an attempt's outcome moves its job, and with it the environment's applied state. The
+//! caller has checked the fence: the outcome is of the job's current attempt, from its own host.
+
+use hostler_protocol::job::{Code, JobError, JobType, Outcome, OutcomeState, Retry, ToggleResult};
+use serde_json::json;
+
+use super::job::{event, update};
+use crate::domain::job::{JobEvent, reason};
+use crate::domain::template::OnInterrupt;
+use crate::domain::{
+    CacheFlag, Change, Decision, Environment, EventKind, Job, JobState, Micros, NewEvent, Subject,
+    Template,
+};
+
+/// What the outcome makes of the job.
+enum Next {
+    Succeed,
+    Fail,
+    Cancel,
+    /// Again, not before this time.
+    Again(Micros),
+    Hold(&'static str),
+}
+
+/// Settles a running job by the outcome of its current attempt. The reply is the job's new state.
+///
+/// A job that is not running is left as it is: its state is the reply, and nothing changes.
+#[must_use]
+pub fn settle(
+    job: &Job,
+    environment: Option<&Environment>,
+    template: &Template,
+    outcome: &Outcome,
+    now: Micros,
+) -> Decision<JobState> {
+    let mut after = job.clone();
+    let next = next(&mut after, template, outcome, now);
+    let (job_event, kind) = match next {
+        Next::Succeed => (JobEvent::Succeed, EventKind::JobSucceeded),
+        Next::Fail => (JobEvent::Fail, EventKind::JobFailed),
+        Next::Cancel => (JobEvent::Cancel, EventKind::JobCancelled),
+        Next::Again(_) => (JobEvent::Requeue, EventKind::JobRetrying),
+        Next::Hold(_) => (JobEvent::Hold, EventKind::JobHeld),
+    };
+    let Some(state) = job.state.apply(job_event) else {
+        return Decision { changes: Vec::new(), events: Vec::new(), reply: job.state };
+    };
+    after.state = state;
+    after.outcome = serde_json::to_value(outcome).ok();
+    after.accepted_at = None;
+    after.reason = reason_of(&next, outcome);
+    match next {
+        Next::Again(run_after) => after.run_after = run_after,
+        Next::Hold(_) => {}
+        Next::Succeed | Next::Fail | Next::Cancel => after.finished_at = Some(now),
+    }
+    let document = json!({
+        "attempt": job.attempt,
+        "reason": after.reason,
+        "code": outcome.error.as_ref().map(|error| error.code.as_str()),
+        "message": outcome.error.as_ref().map(|error| error.message.as_str()),
+        "run_after_us": matches!(next, Next::Again(_)).then_some(after.run_after.0),
+    });
+    let mut changes = vec![update(job, after)];
+    let mut events = vec![event(job, kind, document, now)];
+    if let Some(environment) = environment {
+        settle_environment(job, environment, outcome, now, &mut changes, &mut events);
+    }
+    Decision { changes, events, reply: state }
+}
+
+fn next(after: &mut Job, template: &Template, outcome: &Outcome, now: Micros) -> Next {
+    let cancel_asked = after.cancel_requested_at.is_some();
+    match (outcome.state, &outcome.error) {
+        (OutcomeState::Succeeded, _) => Next::Succeed,
+        (OutcomeState::Cancelled, _) => Next::Cancel,
+        (OutcomeState::Failed, None) => Next::Fail,
+        (OutcomeState::Failed, Some(error)) if error.code == Code::Interrupted.as_str() => {
+            after.crashes += 1;
+            if cancel_asked {
+                Next::Cancel
+            } else if after.crashes >= template.crashes_max {
+                Next::Hold(reason::QUARANTINED)
+            } else {
+                match template.on_interrupt {
+                    OnInterrupt::Rerun => Next::Again(now),
+                    OnInterrupt::Hold => Next::Hold(reason::INTERRUPTED),
+                }
+            }
+        }
+        (OutcomeState::Failed, Some(error)) => {
+            after.failures += 1;
+            match error.retry {
+                Retry::Never => Next::Fail,
+                Retry::Later | Retry::AtOnce if cancel_asked => Next::Cancel,
+                Retry::Later | Retry::AtOnce => retry_later(after.failures, template, now),
+            }
+        }
+    }
+}
+
+/// The back-off before the next attempt; none is left after the last of the template's delays.
+fn retry_later(failures: u32, template: &Template, now: Micros) -> Next {
+    let place = usize::try_from(failures).unwrap_or(usize::MAX).saturating_sub(1);
+    match template.retry_after_secs.get(place) {
+        Some(secs) => Next::Again(now.plus_secs(u64::from(*secs))),
+        None => Next::Fail,
+    }
+}
+
+fn reason_of(next: &Next, outcome: &Outcome) -> Option<String> {
+    match next {
+        Next::Succeed => None,
+        Next::Cancel => Some(reason::CANCELLED.to_owned()),
+        Next::Fail => outcome.error.as_ref().map(|error| error.code.clone()),
+        Next::Again(_) => match &outcome.error {
+            Some(error) if error.code == Code::Interrupted.as_str() => {
+                Some(reason::INTERRUPTED.to_owned())
+            }
+            Some(_) | None => Some(reason::RETRY.to_owned()),
+        },
+        Next::Hold(why) => Some((*why).to_owned()),
+    }
+}
+
+fn settle_environment(
+    job: &Job,
+    environment: &Environment,
+    outcome: &Outcome,
+    now: Micros,
+    changes: &mut Vec<Change>,
+    events: &mut Vec<NewEvent>,
+) {
+    let succeeded = outcome.state == OutcomeState::Succeeded;
+    match job.job_type {
+        JobType::EnvCacheToggle => {
+            if let Some(after) = settle_flags(environment, outcome, now) {
+                let document = json!({ "applied_by": job.id.as_str() });
+                events.push(about(environment, EventKind::EnvironmentChanged, document, now));
+                changes.push(Change::UpdateEnvironment(Box::new(after)));
+            }
+        }
+        JobType::EnvDelete if succeeded => {
+            events.push(about(environment, EventKind::EnvironmentDeleted, json!({}), now));
+            changes.push(Change::DeleteEnvironment(environment.id.clone()));
+        }
+        JobType::EnvDelete | JobType::CachePurge | JobType::EnvCheck => {}
+    }
+}
+
+/// The environment with what a toggle proved, or with the error that kept it from proving
+/// anything. `None` when there is nothing to record.
+fn settle_flags(environment: &Environment, outcome: &Outcome, now: Micros) -> Option<Environment> {
+    let mut after = environment.clone();
+    match outcome.state {
+        OutcomeState::Succeeded => {
+            let document = outcome.result.clone()?;
+            let result: ToggleResult = serde_json::from_value(document).ok()?;
+            applied(after.fastcgi.as_mut(), result.fastcgi.map(|flag| flag.enabled), now);
+            applied(after.redis.as_mut(), result.redis.map(|flag| flag.enabled), now);
+        }
+        OutcomeState::Failed => {
+            let error = outcome.error.as_ref()?;
+            failed(after.fastcgi.as_mut(), error);
+            failed(after.redis.as_mut(), error);
+        }
+        OutcomeState::Cancelled => return None,
+    }
+    after.version += 1;
+    after.updated_at = now;
+    Some(after)
+}
+
+fn applied(flag: Option<&mut CacheFlag>, enabled: Option<bool>, now: Micros) {
+    if let (Some(flag), Some(enabled)) = (flag, enabled) {
+        flag.applied = Some(enabled);
+        flag.applied_at = Some(now);
+        flag.last_error = None;
+    }
+}
+
+fn failed(flag: Option<&mut CacheFlag>, error: &JobError) {
+    if let Some(flag) = flag {
+        // What was put back is what was applied before; what could not be put back is unknown.
+        if error.code == Code::NginxRollbackFailed.as_str() {
+            flag.applied = None;
+        }
+        flag.last_error = serde_json::to_value(error).ok();
+    }
+}
+
+fn about(
+    environment: &Environment,
+    kind: EventKind,
+    document: serde_json::Value,
+    at: Micros,
+) -> NewEvent {
+    NewEvent {
+        at,
+        kind,
+        subject: Subject {
+            site: Some(environment.site_id.clone()),
+            environment: Some(environment.id.clone()),
+            host: Some(environment.host_id.clone()),
+            job: None,
+        },
+        document,
+    }
+}
+
+#[cfg(test)]
+#[path = "settle_tests.rs"]
+mod tests;
