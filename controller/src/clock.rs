@@ -7,8 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hostler_protocol::id::{
     ApiTokenId, ControllerId, EnrolmentTokenId, EnvironmentId, HostId, JobId, RequestId, SiteId,
 };
-
-use crate::domain::Micros;
+use hostler_protocol::time::Micros;
 
 /// Tells the time and makes ids; cheap to clone, and in tests moved by hand.
 #[derive(Debug, Clone)]

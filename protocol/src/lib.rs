@@ -15,6 +15,7 @@ pub mod job;
 pub mod join;
 pub mod message;
 pub mod session;
+pub mod time;
 
 /// ALPN of a session between an enrolled agent and a controller (client certificate required).
 pub const ALPN_SESSION: &[u8] = b"hostler/1";

@@ -19,22 +19,8 @@ pub use change::{Change, Decision, Refusal, RefusalKind, Scope, Snapshot};
 pub use environment::{CacheFlag, Environment, EnvironmentState};
 pub use event::{Event, EventKind, NewEvent, Subject};
 pub use host::{Host, HostState};
+pub use hostler_protocol::time::Micros;
 pub use job::{Job, JobState, Lane, NewJob};
 pub use site::Site;
 pub use template::Template;
 pub use token::{ApiScope, ApiToken, EnrolmentToken, IdempotencyRecord};
-
-/// Microseconds since the Unix epoch, UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Micros(pub i64);
-
-impl Micros {
-    /// This many seconds later.
-    #[must_use]
-    pub fn plus_secs(self, secs: u64) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000)),
-        )
-    }
-}
