@@ -1,0 +1,3 @@
+//! Whole-system tests, in one binary so that they link once and share what they start.
+
+mod layers;
