@@ -60,7 +60,8 @@ const PURE: &[&str] = &["protocol/src", "controller/src/domain"];
 const IMPURE: &[&str] = &[
     "tokio::",
     "std::fs",
-    "std::net",
+    "std::net::Tcp",
+    "std::net::Udp",
     "std::process",
     "std::env",
     "SystemTime",
