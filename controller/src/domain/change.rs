@@ -35,6 +35,7 @@ pub struct Scope {
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     pub site: Option<Site>,
+    pub site_named: Option<Site>,
     pub site_environments: Vec<Environment>,
     pub environment: Option<Environment>,
     pub host: Option<Host>,
@@ -56,18 +57,25 @@ pub struct Snapshot {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
     InsertSite(Site),
+    UpdateSite(Site),
     DeleteSite(SiteId),
     InsertEnvironment(Box<Environment>),
     UpdateEnvironment(Box<Environment>),
     DeleteEnvironment(EnvironmentId),
     InsertHost(Box<Host>),
     UpdateHost(Box<Host>),
+    /// Only a revoked one without environments.
+    DeleteHost(HostId),
     InsertEnrolmentToken(EnrolmentToken),
     UpdateEnrolmentToken(EnrolmentToken),
+    DeleteEnrolmentToken(EnrolmentTokenId),
     InsertApiToken(ApiToken),
     UpdateApiToken(ApiToken),
     EnqueueJob(Box<NewJob>),
-    UpdateJob { job: Box<Job>, was: (super::JobState, u32) },
+    UpdateJob {
+        job: Box<Job>,
+        was: (super::JobState, u32),
+    },
     RecordIdempotency(IdempotencyRecord),
 }
 

@@ -55,6 +55,10 @@ kinds! {
     JobFailed = "job.failed";
     JobCancelled = "job.cancelled";
     JobLateOutcome = "job.late_outcome";
+    SiteRenamed = "site.renamed";
+    HostRenamed = "host.renamed";
+    HostDeleted = "host.deleted";
+    EnrolmentTokenDeleted = "enrolment_token.deleted";
 }
 
 /// What an event is about; each part that applies is set, so that a reader can filter.

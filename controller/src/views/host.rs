@@ -1,0 +1,60 @@
+//! Hosts.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Timestamp;
+
+/// Whether a host may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HostState {
+    Enrolled,
+    /// Its certificate is refused for good.
+    Revoked,
+}
+
+/// A machine with an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Host {
+    #[schema(value_type = super::HostIdText)]
+    pub id: String,
+    pub name: String,
+    pub state: HostState,
+    /// Whether its agent is connected now.
+    pub connected: bool,
+    /// SHA-256 of the public key in its certificate, lower-case hex.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
+    pub key_sha256: String,
+    pub certificate_expires_at: Timestamp,
+    /// The agent's version, if it ever connected.
+    pub agent_build: Option<String>,
+    /// What the agent said of the host when it last connected.
+    #[schema(value_type = Object)]
+    pub facts: serde_json::Value,
+    /// When a session of it last began or ended.
+    pub last_seen_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// One page of hosts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HostPage {
+    pub items: Vec<Host>,
+    /// Send it back as `after` for the next page; null on the last one.
+    pub next: Option<String>,
+}
+
+/// Another name for a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RenameHost {
+    /// Unique; a host name: lower-case letters, digits, hyphens and dots between labels.
+    #[schema(
+        pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$",
+        max_length = 253,
+        example = "web1"
+    )]
+    pub name: String,
+}

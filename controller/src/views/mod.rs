@@ -1,0 +1,47 @@
+//! What the outside sends and reads: request and response documents of the HTTP API, with their
+//! schemas, shared by the API, the page at `/` and the operator CLI.
+//!
+//! Invariants: plain data, no other room of the controller is imported; requests refuse unknown
+//! fields and explicit nulls, answers may grow; ids are text, times RFC 3339 UTC; no document ever
+//! carries a secret, except the two answers that hand out a token once.
+
+mod cache;
+mod environment;
+mod environment_request;
+mod event;
+mod host;
+mod ids;
+mod job;
+mod present;
+mod problem;
+mod service;
+mod site;
+mod time;
+mod token;
+
+pub use cache::{CacheFlag, CacheName, CacheState, PurgeCaches, SetCaches};
+pub use environment::{
+    AppKind, Environment, EnvironmentPage, EnvironmentState, FastcgiSettings, HealthSettings,
+    NginxSettings, RedisSettings,
+};
+pub use environment_request::{
+    ChangeEnvironment, ChangeFastcgi, ChangeHealth, ChangeNginx, ChangeRedis, CreateEnvironment,
+    NewFastcgi, NewHealth, NewNginx, NewRedis,
+};
+pub use event::{EndOfStream, Event};
+pub use host::{Host, HostPage, HostState, RenameHost};
+pub use ids::{
+    EnrolmentTokenIdText, EnvironmentIdText, HostIdText, JobIdText, RequestIdText, SiteIdText,
+};
+pub use job::{
+    Job, JobAccepted, JobError, JobPage, JobState, JobStep, JobType, Retry, StepState, WaitKind,
+    WaitsFor,
+};
+pub use problem::{FieldProblem, Problem};
+pub use service::{Health, HealthStatus};
+pub use site::{CreateSite, RenameSite, Site, SitePage};
+pub use time::Timestamp;
+pub use token::{
+    CreateEnrolmentToken, EnrolmentToken, EnrolmentTokenCreated, EnrolmentTokenPage,
+    EnrolmentTokenState,
+};
