@@ -4,7 +4,7 @@
 .PHONY: help demo test lint bench contracts setup-demo setup-test setup-bench
 
 CARGO ?= cargo
-DENY_VERSION := 0.20
+DENY_VERSION := 0.20.2
 
 help:
 	@echo "make demo       a purge from the HTTP request to nginx and back, on loopback"
