@@ -1,6 +1,10 @@
 //! Hostler's controller.
 
+pub mod app;
 pub mod clock;
 pub mod domain;
+pub mod events;
+pub mod pki;
 pub mod store;
+pub mod templates;
 pub mod views;

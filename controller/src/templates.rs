@@ -72,7 +72,8 @@ impl Templates {
                 return Err(TemplateError::Twice { what: template.reference() });
             }
         }
-        let mut of = |job_type| by_type.remove(&job_type).ok_or(TemplateError::Missing { job_type });
+        let mut of =
+            |job_type| by_type.remove(&job_type).ok_or(TemplateError::Missing { job_type });
         let inner = Inner {
             toggle: of(JobType::EnvCacheToggle)?,
             purge: of(JobType::CachePurge)?,
@@ -126,7 +127,10 @@ mod tests {
             let template = templates.for_type(job_type);
             assert_eq!(template.job_type, job_type);
             assert!(template.timeout_secs > 0 && template.ttl_secs > 0, "{template:?}");
-            assert_eq!(templates.resolve(&template.namespace, &template.name), Some(template.clone()));
+            assert_eq!(
+                templates.resolve(&template.namespace, &template.name),
+                Some(template.clone())
+            );
             assert_eq!(templates.by_reference(&template.reference()), Some(template));
         }
         assert_eq!(templates.resolve("core", "no-such"), None);

@@ -1,0 +1,1 @@
+//! What agents' sessions and the loops can do.

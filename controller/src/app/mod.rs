@@ -1,0 +1,37 @@
+//! Everything that can be *done* here: one file per noun, actor and command in, answer or job out.
+//!
+//! [`App`] holds what doing needs. The API, the fleet and the loops all go through it; none of
+//! them speaks to another.
+
+pub mod fleet;
+
+use std::sync::Arc;
+
+use hostler_protocol::id::ControllerId;
+
+use crate::clock::Clock;
+use crate::events::Events;
+use crate::store::Store;
+use crate::templates::Templates;
+
+/// What doing anything needs; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct App {
+    pub store: Store,
+    pub clock: Clock,
+    pub templates: Templates,
+    pub events: Events,
+    /// This process.
+    pub controller: ControllerId,
+    /// What a join string says about this installation.
+    pub join: Arc<JoinTarget>,
+}
+
+/// Where a new host finds this installation, and how it knows it is the right one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinTarget {
+    /// `host:port`, at least one.
+    pub addresses: Vec<String>,
+    /// SHA-256 of the root's public key info (DER).
+    pub pin: [u8; 32],
+}
