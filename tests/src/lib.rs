@@ -1,1 +1,4 @@
+//! What the whole-system tests, the demo and the benchmarks share: real servers on loopback, and
+//! whole Hostler systems made of real processes.
 
+pub mod servers;

@@ -1,3 +1,4 @@
 //! Whole-system tests, in one binary so that they link once and share what they start.
 
 mod layers;
+mod servers;
