@@ -2,3 +2,4 @@
 //! whole Hostler systems made of real processes.
 
 pub mod servers;
+pub mod system;

@@ -1,0 +1,184 @@
+//! A controller as a process, with everything of it in one directory.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::http::{Reply, request};
+use super::program;
+use crate::servers::{
+    Process, SERVER_SECS_MAX, ServerError, command, directory, free_port, wait_for,
+};
+
+/// The longest a job of the tests may take, in seconds.
+const JOB_SECS_MAX: u64 = 60;
+
+/// A controller on loopback.
+#[derive(Debug)]
+pub struct Controller {
+    pub api_port: u16,
+    pub agent_port: u16,
+    pub metrics_port: u16,
+    database_url: Option<String>,
+    process: Option<Process>,
+    dir: tempfile::TempDir,
+}
+
+impl Controller {
+    /// Starts one on its embedded default, or on another database.
+    ///
+    /// # Errors
+    /// When it does not become ready; its log is in the error.
+    pub fn start(database_url: Option<&str>) -> Result<Self, ServerError> {
+        let mut controller = Self {
+            api_port: free_port()?,
+            agent_port: free_port()?,
+            metrics_port: free_port()?,
+            database_url: database_url.map(str::to_owned),
+            process: None,
+            dir: directory("controller")?,
+        };
+        controller.run()?;
+        Ok(controller)
+    }
+
+    /// Starts the process (again) on the same directory and ports.
+    ///
+    /// # Errors
+    /// When it does not become ready; its log is in the error.
+    pub fn run(&mut self) -> Result<(), ServerError> {
+        let mut start = command(program("hostler-controller")?);
+        start.arg("serve").arg("--data-dir").arg(self.dir.path().join("data"));
+        for (flag, port) in [
+            ("--listen", self.api_port),
+            ("--agent-listen", self.agent_port),
+            ("--agent-address", self.agent_port),
+            ("--metrics-listen", self.metrics_port),
+        ] {
+            start.arg(flag).arg(format!("127.0.0.1:{port}"));
+        }
+        if let Some(url) = &self.database_url {
+            start.env("HOSTLER_DATABASE_URL", url);
+        }
+        let mut process = Process::start("the controller", &mut start, &self.log_file())?;
+        let ready = wait_for("the controller to be ready", SERVER_SECS_MAX, || {
+            if !process.is_running() {
+                return Some(false);
+            }
+            let reply = request(self.api_port, "GET", "/readyz", &[], None).ok()?;
+            (reply.status == 200).then_some(true)
+        });
+        self.process = Some(process);
+        match ready {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ServerError(format!("the controller ended:\n{}", self.log()))),
+            Err(error) => Err(ServerError(format!("{error}\n{}", self.log()))),
+        }
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// Stops it as an operator would; its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.process.take().and_then(|mut process| process.stop())
+    }
+
+    /// Its process id, while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> std::path::PathBuf {
+        self.dir.path().join("controller.log")
+    }
+
+    /// A request to its API.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Reply, ServerError> {
+        request(self.api_port, method, path, &[], body)
+    }
+
+    /// A new enrolment token's join string.
+    ///
+    /// # Errors
+    /// When the API refuses it.
+    pub fn join_string(&self, host_name: &str) -> Result<String, ServerError> {
+        let body = json!({ "host_name": host_name });
+        let made = self.call("POST", "/api/enrolment-tokens", Some(&body))?.expect(201)?;
+        Ok(made["join"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until a host has a session.
+    ///
+    /// # Errors
+    /// When it does not come.
+    pub fn wait_connected(&self, host_name: &str) -> Result<(), ServerError> {
+        wait_for(&format!("host {host_name} to connect"), SERVER_SECS_MAX, || {
+            let hosts = self.call("GET", "/api/hosts", None).ok()?.json();
+            let host = hosts["items"].as_array()?.iter().find(|host| host["name"] == host_name)?;
+            (host["connected"] == true).then_some(())
+        })
+        .map_err(|error| ServerError(format!("{error}\n{}", self.log())))
+    }
+
+    /// A job as it stands.
+    ///
+    /// # Errors
+    /// When there is none of that id.
+    pub fn job(&self, id: &str) -> Result<Value, ServerError> {
+        self.call("GET", &format!("/api/jobs/{id}"), None)?.expect(200)
+    }
+
+    /// Waits until a job has one of these states.
+    ///
+    /// # Errors
+    /// When it does not get there; the job as it stands is in the error.
+    pub fn wait_job(&self, id: &str, states: &[&str]) -> Result<Value, ServerError> {
+        let mut last = Value::Null;
+        wait_for(&format!("job {id} to be {states:?}"), JOB_SECS_MAX, || {
+            last = self.job(id).ok()?;
+            states.iter().any(|state| last["state"] == *state).then(|| last.clone())
+        })
+        .map_err(|error| ServerError(format!("{error}\n{last:#}\n{}", self.log())))
+    }
+
+    /// Sends a request that makes a job, and waits for the job's end.
+    ///
+    /// # Errors
+    /// When the request is refused or the job does not end.
+    pub fn run_job(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, ServerError> {
+        let accepted = self.call(method, path, body)?.expect(202)?;
+        let id = accepted["job_id"].as_str().unwrap_or_default();
+        self.wait_job(id, &["succeeded", "failed", "cancelled", "held"])
+    }
+}

@@ -1,0 +1,65 @@
+//! Whole systems of real processes on loopback: a controller, hosts with nginx, PHP-FPM, Redis and
+//! an agent each, and sites on them. The demo, the benchmarks and the whole-system tests start
+//! here.
+
+mod controller;
+mod host;
+mod http;
+mod site;
+
+pub use controller::Controller;
+pub use host::Host;
+pub use http::{Reply, request};
+pub use site::{Site, SiteOptions};
+
+use std::path::PathBuf;
+
+use crate::servers::ServerError;
+
+/// A program of this workspace, built beside the one that runs.
+///
+/// # Errors
+/// When it has not been built.
+pub fn program(name: &str) -> Result<PathBuf, ServerError> {
+    let own =
+        std::env::current_exe().map_err(|error| ServerError::new("finding programs", error))?;
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            ServerError(format!("{name} is not built: run `cargo build --workspace --bins` first"))
+        })
+}
+
+/// A controller with one enrolled host.
+#[derive(Debug)]
+pub struct System {
+    // The order matters: hosts stop before their controller.
+    pub host: Host,
+    pub controller: Controller,
+}
+
+impl System {
+    /// Starts everything and waits until the host is connected.
+    ///
+    /// # Errors
+    /// When a part does not come up; its log is in the error.
+    pub fn start() -> Result<Self, ServerError> {
+        Self::start_on(None)
+    }
+
+    /// The same, with the controller on another database than its embedded default.
+    ///
+    /// # Errors
+    /// When a part does not come up; its log is in the error.
+    pub fn start_on(database_url: Option<&str>) -> Result<Self, ServerError> {
+        let controller = Controller::start(database_url)?;
+        let mut host = Host::start("web1")?;
+        host.enrol(&controller)?;
+        host.run_agent()?;
+        controller.wait_connected("web1")?;
+        Ok(Self { host, controller })
+    }
+}

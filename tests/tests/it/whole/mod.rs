@@ -1,0 +1,5 @@
+//! Whole systems: real controller and agent processes, real nginx, PHP-FPM and Redis, and what
+//! happens to a job when some of them die.
+
+mod faults;
+mod main_job;
