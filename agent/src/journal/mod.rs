@@ -1,0 +1,91 @@
+//! What the agent must not forget: attempts accepted, outcomes not yet acknowledged, and the ids
+//! of what it settled. The only door to redb.
+//!
+//! Invariants:
+//! * an attempt is on disk before `Accepted` leaves the host, an outcome before `Finished` does;
+//! * a fault refuses new work, it never loses a result: space is held in reserve for outcomes;
+//! * all disk work happens on one thread of its own, which commits what has piled up together.
+
+mod reserve;
+mod store;
+mod writer;
+
+#[cfg(test)]
+mod faulty;
+
+use std::path::{Path, PathBuf};
+
+use hostler_protocol::message::AttemptRef;
+
+pub use self::writer::Journal;
+
+/// File name of the journal in the state directory.
+pub const JOURNAL_FILE: &str = "journal.redb";
+/// Most settled attempts remembered.
+pub const SETTLED_MAX: usize = 10_000;
+/// How long a settled attempt is remembered, in seconds.
+pub const SETTLED_SECS: i64 = 7 * 24 * 3600;
+/// Free bytes below which no new work is accepted.
+pub const FREE_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// Bytes held back on disk for outcomes.
+pub const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Why something is not in the journal. The details are in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum JournalFault {
+    /// The disk is full, or nearly.
+    #[error("the journal has no room left")]
+    NoSpace,
+    /// The disk failed, or the journal's thread is gone.
+    #[error("the journal cannot be written")]
+    Failed,
+}
+
+/// Why the journal cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// Another process holds it.
+    #[error("another agent already uses {}", path.display())]
+    Held { path: PathBuf },
+    /// The file cannot be opened or is damaged.
+    #[error("cannot open the journal {}", path.display())]
+    Open {
+        path: PathBuf,
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// A row is not what this program writes.
+    #[error("the journal {} holds a row that is not valid: {row}", path.display())]
+    Row { path: PathBuf, row: String },
+    /// The thread could not be started.
+    #[error("cannot start the journal's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// An attempt accepted and not finished when the agent last stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    pub attempt: AttemptRef,
+    pub accepted_at_us: i64,
+    /// How often the agent stopped in the middle of this job, this time included.
+    pub crashes: u32,
+}
+
+/// What stood in the journal when it was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    pub unfinished: Vec<Unfinished>,
+    /// Finished and not acknowledged.
+    pub finished: Vec<AttemptRef>,
+    /// Settled attempts, oldest first.
+    pub settled: Vec<AttemptRef>,
+}
+
+/// Free and total bytes where `path` lies.
+///
+/// # Errors
+/// What the operating system says.
+pub fn disk_bytes(path: &Path) -> std::io::Result<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
+}

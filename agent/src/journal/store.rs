@@ -1,0 +1,247 @@
+//! The tables, and what may happen to them. Blocking; only the journal's thread calls it.
+
+use std::path::{Path, PathBuf};
+
+use hostler_protocol::id::JobId;
+use hostler_protocol::message::AttemptRef;
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition, WriteTransaction,
+};
+
+use super::{Contents, JournalError, JournalFault, SETTLED_MAX, SETTLED_SECS, Unfinished};
+
+type Key = (&'static str, u32);
+/// Attempt → timeout in seconds, time of acceptance, spec.
+const RUNNING: TableDefinition<'_, Key, (u32, i64, &[u8])> = TableDefinition::new("running");
+/// Attempt → outcome document.
+const FINISHED: TableDefinition<'_, Key, &[u8]> = TableDefinition::new("finished");
+/// Order of settling → attempt and time.
+const SETTLED: TableDefinition<'_, u64, (&str, u32, i64)> = TableDefinition::new("settled");
+/// Job → how often the agent stopped in the middle of it.
+const CRASHES: TableDefinition<'_, &str, u32> = TableDefinition::new("crashes");
+
+/// Bytes of redb's page cache: the journal is small and rarely read.
+const CACHE_BYTES: usize = 512 * 1024;
+
+/// One change.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Accept { attempt: AttemptRef, timeout_secs: u32, at_us: i64, spec: Vec<u8> },
+    Finish { attempt: AttemptRef, outcome: Vec<u8> },
+    Forget { attempt: AttemptRef, at_us: i64 },
+}
+
+impl Change {
+    /// Whether somebody is told that it is on disk. A lost `Forget` is merely repeated.
+    pub(super) fn durable(&self) -> bool {
+        match self {
+            Self::Accept { .. } | Self::Finish { .. } => true,
+            Self::Forget { .. } => false,
+        }
+    }
+}
+
+/// Where the bytes lie.
+#[derive(Debug)]
+pub(super) enum Place {
+    File(PathBuf),
+    #[cfg(test)]
+    Faulty(super::faulty::Disk),
+}
+
+impl Place {
+    fn open(&self) -> Result<Database, DatabaseError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        match self {
+            Self::File(path) => builder.create(path),
+            #[cfg(test)]
+            Self::Faulty(disk) => builder.create_with_backend(disk.backend()),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        match self {
+            Self::File(path) => path.clone(),
+            #[cfg(test)]
+            Self::Faulty(_) => PathBuf::from("(memory)"),
+        }
+    }
+
+    /// The directory to hold space back in.
+    pub(super) fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => path.parent(),
+            #[cfg(test)]
+            Self::Faulty(_) => None,
+        }
+    }
+}
+
+/// The open journal.
+#[derive(Debug)]
+pub(super) struct Store {
+    place: Place,
+    /// `None` after a fault, until it was opened again.
+    database: Option<Database>,
+}
+
+impl Store {
+    /// Opens or creates the journal, counts the crash of whatever was running, and reads it.
+    pub(super) fn open(place: Place) -> Result<(Self, Contents), JournalError> {
+        let path = place.path();
+        let database = place.open().map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => JournalError::Held { path: path.clone() },
+            other => JournalError::Open { path: path.clone(), source: Box::new(other.into()) },
+        })?;
+        let contents = load(&database)
+            .map_err(|source| JournalError::Open { path: path.clone(), source: Box::new(source) })?
+            .map_err(|row| JournalError::Row { path, row })?;
+        Ok((Self { place, database: Some(database) }, contents))
+    }
+
+    /// Applies changes as one transaction.
+    pub(super) fn apply(&mut self, changes: &[&Change]) -> Result<(), JournalFault> {
+        let done = self.database().and_then(|database| commit(database, changes));
+        self.settle(done)
+    }
+
+    /// Reads a finished attempt's outcome.
+    pub(super) fn outcome(
+        &mut self,
+        attempt: &AttemptRef,
+    ) -> Result<Option<Vec<u8>>, JournalFault> {
+        let read = self.database().and_then(|database| {
+            let table = database.begin_read()?.open_table(FINISHED)?;
+            Ok(table
+                .get((attempt.job.as_str(), attempt.attempt))?
+                .map(|outcome| outcome.value().to_vec()))
+        });
+        self.settle(read)
+    }
+
+    fn database(&mut self) -> Result<&Database, redb::Error> {
+        if self.database.is_none() {
+            self.database = Some(self.place.open()?);
+        }
+        self.database.as_ref().ok_or(redb::Error::DatabaseClosed)
+    }
+
+    /// After a fault redb refuses everything: the file is closed and opened again the next time.
+    fn settle<T>(&mut self, done: Result<T, redb::Error>) -> Result<T, JournalFault> {
+        done.map_err(|error| {
+            self.database = None;
+            let fault = match &error {
+                redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
+                    JournalFault::NoSpace
+                }
+                _ => JournalFault::Failed,
+            };
+            tracing::error!(%error, "the journal could not be used");
+            fault
+        })
+    }
+}
+
+fn commit(database: &Database, changes: &[&Change]) -> Result<(), redb::Error> {
+    let mut txn = database.begin_write()?;
+    let durable = changes.iter().any(|change| change.durable());
+    txn.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
+    for change in changes {
+        write(&txn, change)?;
+    }
+    txn.commit()?;
+    Ok(())
+}
+
+fn write(txn: &WriteTransaction, change: &Change) -> Result<(), redb::Error> {
+    match change {
+        Change::Accept { attempt, timeout_secs, at_us, spec } => {
+            let key = (attempt.job.as_str(), attempt.attempt);
+            txn.open_table(RUNNING)?.insert(key, (*timeout_secs, *at_us, spec.as_slice()))?;
+        }
+        Change::Finish { attempt, outcome } => {
+            let key = (attempt.job.as_str(), attempt.attempt);
+            txn.open_table(RUNNING)?.remove(key)?;
+            txn.open_table(FINISHED)?.insert(key, outcome.as_slice())?;
+        }
+        Change::Forget { attempt, at_us } => {
+            let key = (attempt.job.as_str(), attempt.attempt);
+            txn.open_table(FINISHED)?.remove(key)?;
+            let mut settled = txn.open_table(SETTLED)?;
+            let next = settled.last()?.map_or(0, |(order, _)| order.value() + 1);
+            settled.insert(next, (attempt.job.as_str(), attempt.attempt, *at_us))?;
+            prune(&mut settled, *at_us)?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets the oldest settled attempts beyond the count, and those beyond the age.
+fn prune(
+    settled: &mut redb::Table<'_, u64, (&str, u32, i64)>,
+    now_us: i64,
+) -> Result<(), StorageError> {
+    use redb::ReadableTableMetadata;
+    let oldest_us = now_us - SETTLED_SECS * 1_000_000;
+    loop {
+        let over = settled.len()? > SETTLED_MAX as u64;
+        let Some((order, old)) =
+            settled.first()?.map(|(order, row)| (order.value(), row.value().2 < oldest_us))
+        else {
+            return Ok(());
+        };
+        if !over && !old {
+            return Ok(());
+        }
+        settled.remove(order)?;
+    }
+}
+
+/// Reads everything; the inner error is a row that is not valid.
+fn load(database: &Database) -> Result<Result<Contents, String>, redb::Error> {
+    let txn = database.begin_write()?;
+    let mut contents = Contents::default();
+    {
+        let running = txn.open_table(RUNNING)?;
+        let mut crashes = txn.open_table(CRASHES)?;
+        for row in running.iter()? {
+            let (key, value) = row?;
+            let Ok(attempt) = attempt_of(key.value()) else {
+                return Ok(Err(key.value().0.to_owned()));
+            };
+            let job = attempt.job.as_str().to_owned();
+            let count = crashes.get(job.as_str())?.map_or(0, |count| count.value()) + 1;
+            crashes.insert(job.as_str(), count)?;
+            let accepted_at_us = value.value().1;
+            contents.unfinished.push(Unfinished { attempt, accepted_at_us, crashes: count });
+        }
+        if contents.unfinished.is_empty() {
+            // Nothing was cut off: whatever was counted has ended or moved on since.
+            crashes.retain(|_, _| false)?;
+        }
+        for row in txn.open_table(FINISHED)?.iter()? {
+            let (key, _) = row?;
+            match attempt_of(key.value()) {
+                Ok(attempt) => contents.finished.push(attempt),
+                Err(row) => return Ok(Err(row)),
+            }
+        }
+        for row in txn.open_table(SETTLED)?.iter()? {
+            let (_, value) = row?;
+            let (job, number, _) = value.value();
+            match attempt_of((job, number)) {
+                Ok(attempt) => contents.settled.push(attempt),
+                Err(row) => return Ok(Err(row)),
+            }
+        }
+    }
+    txn.commit()?;
+    Ok(Ok(contents))
+}
+
+fn attempt_of((job, attempt): (&str, u32)) -> Result<AttemptRef, String> {
+    let job: JobId = job.parse().map_err(|_| job.to_owned())?;
+    Ok(AttemptRef { job, attempt })
+}
