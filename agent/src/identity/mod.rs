@@ -1,0 +1,71 @@
+//! Who this host is: a key that never leaves it, a certificate for that key, the root it trusts.
+//!
+//! All of it lies in one directory, which is built aside and renamed into place, so that it is
+//! always whole: `key.pem` (0600), `chain.pem`, `root.der`, `identity.json`.
+
+mod enrol;
+mod files;
+mod key;
+pub mod tls;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use hostler_protocol::id::HostId;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+
+pub use self::enrol::{EnrolError, Enrolment, enrol};
+pub use self::files::{is_enrolled, load, prepare_state_dir};
+
+/// An enrolled host's identity.
+pub struct Identity {
+    pub card: Card,
+    /// The host's certificate, then its issuer.
+    pub chain: Vec<CertificateDer<'static>>,
+    pub root: CertificateDer<'static>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("card", &self.card).finish_non_exhaustive()
+    }
+}
+
+/// The part of an identity for people, `identity.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Card {
+    pub host: HostId,
+    pub name: String,
+    /// Where the controller listens for agents, `host:port`.
+    pub controllers: Vec<String>,
+}
+
+/// Why there is no usable identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The host was never enrolled.
+    #[error("this host is not enrolled: run `hostler-agent enroll` ({} is missing)", path.display())]
+    NotEnrolled { path: PathBuf },
+    /// A file cannot be used.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        doing: &'static str,
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file holds something else.
+    #[error("{} is damaged: {reason}", path.display())]
+    Damaged { path: PathBuf, reason: String },
+    /// A key or a request could not be made.
+    #[error("cannot make a key")]
+    Key(#[source] rcgen::Error),
+    /// The key, the certificate and the root do not make a TLS identity.
+    #[error("the identity cannot be used for TLS")]
+    Tls(#[source] rustls::Error),
+    /// The root certificate cannot be read.
+    #[error("the root certificate cannot be read")]
+    Root,
+}

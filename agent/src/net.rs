@@ -1,0 +1,154 @@
+//! Dialling: names resolved anew each time, every address tried.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use hostler_protocol::CONTROLLER_NAME;
+
+/// How long one address may take to complete a handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a name may take to resolve.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most addresses of one name that are tried.
+pub const ADDRESSES_MAX: usize = 16;
+/// How long a closed endpoint may take to say so.
+const SETTLE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Why no connection stands. Names the last thing tried.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// There is nothing to dial.
+    #[error("no controller address is known")]
+    Nowhere,
+    #[error("cannot resolve {name}")]
+    Resolve {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot open a UDP socket")]
+    Socket(#[source] std::io::Error),
+    #[error("cannot dial {address}")]
+    Dial {
+        address: SocketAddr,
+        #[source]
+        source: quinn::ConnectError,
+    },
+    #[error("no connection to {name} ({address})")]
+    Handshake {
+        name: String,
+        address: SocketAddr,
+        #[source]
+        source: quinn::ConnectionError,
+    },
+    #[error("no answer from {name} ({address}) over UDP")]
+    Silent { name: String, address: SocketAddr },
+}
+
+impl DialError {
+    /// The application close code, if the controller gave one.
+    #[must_use]
+    pub fn close_code(&self) -> Option<u32> {
+        match self {
+            Self::Handshake { source, .. } => close_code(source),
+            Self::Nowhere
+            | Self::Resolve { .. }
+            | Self::Socket(_)
+            | Self::Dial { .. }
+            | Self::Silent { .. } => None,
+        }
+    }
+}
+
+/// The application close code of a connection that ended, if the other side gave one.
+#[must_use]
+pub fn close_code(error: &quinn::ConnectionError) -> Option<u32> {
+    match error {
+        quinn::ConnectionError::ApplicationClosed(closed) => {
+            u32::try_from(closed.error_code.into_inner()).ok()
+        }
+        quinn::ConnectionError::VersionMismatch
+        | quinn::ConnectionError::TransportError(_)
+        | quinn::ConnectionError::ConnectionClosed(_)
+        | quinn::ConnectionError::Reset
+        | quinn::ConnectionError::TimedOut
+        | quinn::ConnectionError::LocallyClosed
+        | quinn::ConnectionError::CidsExhausted => None,
+    }
+}
+
+/// Connects to the first of these controllers that answers.
+///
+/// # Errors
+/// [`DialError`] of the last address tried.
+pub async fn dial_any(
+    controllers: &[String],
+    config: &quinn::ClientConfig,
+) -> Result<(quinn::Endpoint, quinn::Connection), DialError> {
+    let mut last = DialError::Nowhere;
+    for name in controllers {
+        match resolve(name).await {
+            Err(error) => last = error,
+            Ok(addresses) => {
+                for address in addresses {
+                    match dial(name, address, config).await {
+                        Ok(connected) => return Ok(connected),
+                        Err(error) => {
+                            tracing::debug!(%error, "an address does not answer");
+                            last = error;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Err(last)
+}
+
+/// The addresses of `host:port`.
+///
+/// # Errors
+/// [`DialError::Resolve`].
+pub async fn resolve(name: &str) -> Result<Vec<SocketAddr>, DialError> {
+    let failed = |source| DialError::Resolve { name: name.to_owned(), source };
+    let addresses = tokio::time::timeout(RESOLVE_TIMEOUT, tokio::net::lookup_host(name))
+        .await
+        .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
+        .map_err(failed)?;
+    let addresses: Vec<SocketAddr> = addresses.take(ADDRESSES_MAX).collect();
+    match addresses.is_empty() {
+        false => Ok(addresses),
+        true => Err(failed(std::io::ErrorKind::NotFound.into())),
+    }
+}
+
+/// Connects to one address.
+///
+/// # Errors
+/// [`DialError`].
+pub async fn dial(
+    name: &str,
+    address: SocketAddr,
+    config: &quinn::ClientConfig,
+) -> Result<(quinn::Endpoint, quinn::Connection), DialError> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let endpoint = quinn::Endpoint::client(SocketAddr::new(any, 0)).map_err(DialError::Socket)?;
+    let connecting = endpoint
+        .connect_with(config.clone(), address, CONTROLLER_NAME)
+        .map_err(|source| DialError::Dial { address, source })?;
+    match tokio::time::timeout(HANDSHAKE_TIMEOUT, connecting).await {
+        Ok(Ok(connection)) => Ok((endpoint, connection)),
+        Ok(Err(source)) => Err(DialError::Handshake { name: name.to_owned(), address, source }),
+        Err(_) => Err(DialError::Silent { name: name.to_owned(), address }),
+    }
+}
+
+/// Gives a closed endpoint a moment to tell the other side.
+pub async fn settle(endpoint: &quinn::Endpoint) {
+    if tokio::time::timeout(SETTLE_TIMEOUT, endpoint.wait_idle()).await.is_err() {
+        tracing::debug!("the other side did not confirm the end of the connection");
+    }
+}

@@ -1,0 +1,32 @@
+//! The seam between deciding to run an attempt and running it.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use hostler_protocol::job::{JobSpec, Outcome, Progress, StepReport};
+use hostler_protocol::message::AttemptRef;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// One attempt to run.
+#[derive(Debug)]
+pub struct Work {
+    pub attempt: AttemptRef,
+    pub spec: JobSpec,
+    /// Fires when the attempt is to stop and leave a defined state.
+    pub cancel: CancellationToken,
+    /// Where progress goes; a full channel may be waited for.
+    pub progress: mpsc::Sender<Progress>,
+}
+
+/// Whoever can run attempts.
+pub trait Worker: Send + Sync {
+    /// Runs an attempt to its end; never fails, an outcome says how it went.
+    fn run(&self, work: Work) -> BoxFuture<'static, Outcome>;
+
+    /// Puts the host in a defined state after the agent was stopped in the middle of something.
+    fn recover(&self) -> BoxFuture<'static, Vec<StepReport>>;
+}
+
+/// The worker in use.
+pub type Executor = Arc<dyn Worker>;
