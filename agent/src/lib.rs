@@ -1,7 +1,131 @@
 //! Hostler's agent: connects out to a controller, runs jobs on its host, reports proven results.
+//!
+//! [`run`] is the only place that wires: journal, runner, session. It is a library so that tests
+//! can start a real agent in their own process.
 
 pub mod clock;
+pub mod config;
 pub mod identity;
 pub mod journal;
 pub mod net;
+pub mod observe;
 pub mod runner;
+pub mod session;
+
+use std::time::Duration;
+
+use hostler_protocol::id::BootId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::identity::IdentityError;
+use crate::journal::{Journal, JournalError};
+use crate::observe::Facts;
+use crate::runner::core::Limits;
+use crate::runner::{Executor, Load, Runner, RunnerHandle};
+use crate::session::{Session, SessionError, Status};
+
+/// How long outcomes may wait for their acknowledgement when the agent stops.
+const FAREWELL_SECS: u64 = 2;
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+}
+
+/// A started agent.
+#[derive(Debug)]
+pub struct Agent {
+    /// Where its session is.
+    pub status: watch::Receiver<Status>,
+    /// Its journal, to ask whether it works.
+    pub journal: Journal,
+    done: tokio::task::JoinHandle<Result<(), SessionError>>,
+}
+
+impl Agent {
+    /// Waits until the agent has stopped.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn stopped(self) -> Result<(), AgentError> {
+        match self.done.await {
+            Ok(done) => Ok(done?),
+            Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        }
+    }
+}
+
+/// Starts an agent whose jobs are run by `executor`. It stops when `shutdown` fires: running jobs
+/// get `drain_secs`, then goodbye is said.
+///
+/// # Errors
+/// [`AgentError`] if it cannot start; whatever goes wrong later is survived.
+pub fn start(
+    config: &Config,
+    executor: Executor,
+    clock: Clock,
+    shutdown: CancellationToken,
+) -> Result<Agent, AgentError> {
+    config.check()?;
+    identity::prepare_state_dir(&config.state_dir)?;
+    let identity = identity::load(&config.state_dir)?;
+    let (journal, contents) = Journal::open(&config.state_dir)?;
+    tracing::info!(
+        host = %identity.card.host,
+        name = identity.card.name,
+        unfinished = contents.unfinished.len(),
+        unacknowledged = contents.finished.len(),
+        "agent starts"
+    );
+    let unix_ms = u64::try_from(clock.now_us() / 1000).unwrap_or(0);
+    let runner = Runner {
+        limits: Limits { jobs_max: config.jobs_max, stop_ms_max: config.stop_secs * 1000 },
+        boot: BootId::from_parts(unix_ms, clock.random()),
+        journal: journal.clone(),
+        contents,
+        executor,
+        clock: clock.clone(),
+    };
+    let RunnerHandle { pipe, drain, load } = runner.start();
+    let controllers = match config.controllers.is_empty() {
+        true => identity.card.controllers.clone(),
+        false => config.controllers.clone(),
+    };
+    let (says, status) = watch::channel(Status::default());
+    let facts = Facts::gather().document();
+    let session = Session { identity, controllers, facts, clock, status: says };
+    let stop = CancellationToken::new();
+    let done = tokio::spawn(session.run(pipe, stop.clone()));
+    let drain_secs = config.drain_secs;
+    tokio::spawn(async move {
+        shutdown.cancelled().await;
+        drain.cancel();
+        wind_down(load, drain_secs).await;
+        stop.cancel();
+    });
+    Ok(Agent { status, journal, done })
+}
+
+/// Waits, within bounds, for running jobs to end and for their outcomes to be acknowledged. What
+/// is not, stands in the journal.
+async fn wind_down(mut load: watch::Receiver<Load>, drain_secs: u64) {
+    let bounds: [(u64, fn(&Load) -> bool); 2] =
+        [(drain_secs, |load| load.unfinished == 0), (FAREWELL_SECS, |load| load.unsettled == 0)];
+    for (secs, calm) in bounds {
+        let wait = tokio::time::timeout(Duration::from_secs(secs), load.wait_for(calm));
+        if wait.await.is_err() {
+            tracing::warn!(secs, "not everything ended in time; the journal has it");
+        }
+    }
+}

@@ -10,4 +10,4 @@ pub mod pipe;
 mod shell;
 
 pub use self::executor::{Executor, Work, Worker};
-pub use self::shell::{Runner, RunnerHandle};
+pub use self::shell::{Load, Runner, RunnerHandle};

@@ -42,8 +42,17 @@ pub struct RunnerHandle {
     pub pipe: DuplexStream,
     /// Fired to take in no new work.
     pub drain: CancellationToken,
-    /// True while nothing runs and nothing is on its way to the disk.
-    pub idle: watch::Receiver<bool>,
+    /// What is under way.
+    pub load: watch::Receiver<Load>,
+}
+
+/// What is under way in a runner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Attempts whose outcome is not on disk yet.
+    pub unfinished: usize,
+    /// Attempts that are not acknowledged yet, those above included.
+    pub unsettled: usize,
 }
 
 impl Runner {
@@ -51,21 +60,21 @@ impl Runner {
     /// is gone.
     #[must_use]
     pub fn start(self) -> RunnerHandle {
+        let Self { limits, boot, journal, contents, executor, clock } = self;
+        let core = Core::new(limits, boot, contents);
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let drain = CancellationToken::new();
-        let (idle_says, idle) = watch::channel(false);
+        let (says, load) = watch::channel(core.load());
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
         let (outbox, outgoing) = mpsc::channel(OUTBOX_MAX);
         let (reading, writing) = tokio::io::split(near);
         tokio::spawn(read_pipe(PipeReader::new(reading), events.clone()));
         tokio::spawn(write_pipe(writing, outgoing));
 
-        let Self { limits, boot, journal, contents, executor, clock } = self;
-        let core = Core::new(limits, boot, contents);
         let running = HashMap::new();
         let shell = Shell { core, journal, executor, clock, events, outbox, running };
-        tokio::spawn(shell.serve(inbox, drain.clone(), idle_says));
-        RunnerHandle { pipe: far, drain, idle }
+        tokio::spawn(shell.serve(inbox, drain.clone(), says));
+        RunnerHandle { pipe: far, drain, load }
     }
 }
 
@@ -102,13 +111,13 @@ impl Shell {
         mut self,
         mut inbox: mpsc::Receiver<Event>,
         drain: CancellationToken,
-        idle: watch::Sender<bool>,
+        load: watch::Sender<Load>,
     ) {
         self.recover();
         let mut draining = false;
         loop {
-            idle.send_if_modified(|said| {
-                std::mem::replace(said, self.core.is_idle()) != self.core.is_idle()
+            load.send_if_modified(|said| {
+                std::mem::replace(said, self.core.load()) != self.core.load()
             });
             let wait_ms =
                 self.core.next_timeout().map(|due| due.saturating_sub(self.clock.monotonic_ms()));

@@ -19,6 +19,7 @@ use hostler_protocol::id::{BootId, JobId};
 use hostler_protocol::job::{JobSpec, Outcome, Progress, StepReport};
 use hostler_protocol::message::{AttemptRef, ToAgent, ToController};
 
+use super::Load;
 use super::pipe::Introduction;
 use crate::journal::{Contents, JournalFault, Unfinished};
 
@@ -244,10 +245,12 @@ impl Core {
         unfinished.map(|(attempt, _)| attempt.clone()).collect()
     }
 
-    /// Whether nothing runs and nothing is on its way to the disk.
+    /// What is under way.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.attempts.values().all(State::is_finished)
+    pub fn load(&self) -> Load {
+        let finished = self.attempts.values().filter(|state| state.is_finished()).count();
+        let unsettled = self.attempts.len();
+        Load { unfinished: unsettled - finished, unsettled }
     }
 
     /// Takes in one event.

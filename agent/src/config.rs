@@ -1,0 +1,157 @@
+//! The agent's configuration: a TOML file, overridden by options. An unknown key is an error.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Where the configuration lies unless an option says otherwise.
+pub const CONFIG_FILE: &str = "/etc/hostler/agent.toml";
+/// Where the agent keeps its identity and journal unless an option says otherwise.
+pub const STATE_DIR: &str = "/var/lib/hostler-agent";
+/// Largest configuration file, in bytes.
+const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What an agent needs to run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Identity, journal and the actions' own state.
+    pub state_dir: PathBuf,
+    /// What this host permits; `None`: the policy's own default place.
+    pub policy: Option<PathBuf>,
+    /// `host:port` of controllers, tried in this order; empty: those named at enrolment.
+    pub controllers: Vec<String>,
+    /// Jobs running at once.
+    pub jobs_max: usize,
+    /// How long an action may take to stop when told to.
+    pub stop_secs: u64,
+    /// How long running jobs may take to end when the agent is stopped.
+    pub drain_secs: u64,
+    pub log_format: LogFormat,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: STATE_DIR.into(),
+            policy: None,
+            controllers: Vec::new(),
+            jobs_max: 4,
+            stop_secs: 30,
+            drain_secs: 20,
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type; the message names the line.
+    #[error("the configuration {} is not valid: {message}", path.display())]
+    Parse { path: PathBuf, message: String },
+    #[error("the configuration's `{key}` is not valid: {reason}")]
+    Value { key: &'static str, reason: String },
+}
+
+impl Config {
+    /// Reads a configuration. With no path given the usual file is read if it exists.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let usual = Path::new(CONFIG_FILE);
+        let (path, text) = match (path, usual.exists()) {
+            (None, false) => return Ok(Self::default()),
+            (None, true) => (usual, read(usual)?),
+            (Some(path), _) => (path, read(path)?),
+        };
+        Self::parse(&text).map_err(|message| ConfigError::Parse { path: path.to_owned(), message })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let start = error.span().map_or(0, |span| span.start).min(text.len());
+            let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+            format!("line {line}: {}", error.message())
+        })
+    }
+
+    /// Checks what types alone do not.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |key, reason: String| Err(ConfigError::Value { key, reason });
+        if let Some(bad) = self.controllers.iter().find(|a| !hostler_protocol::join::is_address(a))
+        {
+            return wrong("controllers", format!("{bad:?} is not `host:port`"));
+        }
+        if !(1..=256).contains(&self.jobs_max) {
+            return wrong("jobs_max", format!("{} is not within 1 and 256", self.jobs_max));
+        }
+        if !(1..=3600).contains(&self.stop_secs) {
+            return wrong("stop_secs", format!("{} is not within 1 and 3600", self.stop_secs));
+        }
+        if self.drain_secs > 3600 {
+            return wrong("drain_secs", format!("{} is more than 3600", self.drain_secs));
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(CONFIG_BYTES_MAX).read_to_string(&mut text))
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = Config::parse("jobs_max = 2\n\njobs = 3\n").unwrap_err();
+        assert!(error.starts_with("line 3:") && error.contains("`jobs`"), "{error}");
+        let error = Config::parse("jobs_max = \"two\"\n").unwrap_err();
+        assert!(error.starts_with("line 1:"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for (text, key) in [
+            ("jobs_max = 0", "jobs_max"),
+            ("stop_secs = 0", "stop_secs"),
+            ("drain_secs = 9999", "drain_secs"),
+            ("controllers = [\"nowhere\"]", "controllers"),
+        ] {
+            let error = Config::parse(text).unwrap().check().unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

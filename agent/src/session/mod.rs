@@ -1,0 +1,210 @@
+//! The agent's sessions, one after another: dial, serve, wait, dial again, for ever.
+//!
+//! [`link`] carries one connection; the rules are `hostler_protocol::session::agent`'s. Nothing
+//! here ends the agent: a host that is not wanted now may be wanted later.
+
+mod backoff;
+mod link;
+
+use std::time::Duration;
+
+use hostler_protocol::message::close;
+use tokio::io::{DuplexStream, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use self::backoff::Backoff;
+use self::link::{End, Link};
+use crate::clock::Clock;
+use crate::identity::{Identity, IdentityError, tls};
+use crate::net;
+use crate::runner::pipe::{self, FromRunner, PipeError, PipeReader, ToRunner};
+
+/// Messages of the runner waiting for the session.
+const PIPE_MESSAGES_MAX: usize = 64;
+/// Longest wait a controller may ask for when it goes away.
+const RETRY_AFTER_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// Where the session is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Status {
+    /// Not started.
+    #[default]
+    Idle,
+    Connecting,
+    /// Welcomed, for the epoch-th time.
+    Connected {
+        epoch: u64,
+    },
+    /// Waiting before the next attempt.
+    Waiting {
+        wait_ms: u64,
+        reason: String,
+    },
+}
+
+/// What a session is made of.
+pub struct Session {
+    pub identity: Identity,
+    /// Tried in this order, `host:port`.
+    pub controllers: Vec<String>,
+    /// The facts document of the `Hello`.
+    pub facts: Vec<u8>,
+    pub clock: Clock,
+    pub status: watch::Sender<Status>,
+}
+
+/// Why the session cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The runner is gone.
+    #[error("the runner is gone")]
+    Runner(#[source] PipeError),
+}
+
+/// The session's end of the pipe to the runner.
+struct PipeEnd {
+    send: WriteHalf<DuplexStream>,
+    messages: mpsc::Receiver<Result<FromRunner, PipeError>>,
+}
+
+impl PipeEnd {
+    fn new(pipe: DuplexStream) -> Self {
+        let (reading, send) = tokio::io::split(pipe);
+        let (says, messages) = mpsc::channel(PIPE_MESSAGES_MAX);
+        tokio::spawn(async move {
+            let mut reader = PipeReader::new(reading);
+            while let Some(message) = reader.next().await.transpose() {
+                let broken = message.is_err();
+                if says.send(message).await.is_err() || broken {
+                    return;
+                }
+            }
+        });
+        Self { send, messages }
+    }
+
+    async fn say(&mut self, message: &ToRunner) -> Result<(), PipeError> {
+        pipe::write(&mut self.send, message).await
+    }
+
+    async fn next(&mut self) -> Result<FromRunner, PipeError> {
+        let gone = || PipeError::Io(std::io::ErrorKind::BrokenPipe.into());
+        self.messages.recv().await.unwrap_or_else(|| Err(gone()))
+    }
+
+    /// Waits for something else while nobody listens to the runner.
+    async fn discard_until<T>(&mut self, wait: impl Future<Output = T>) -> Result<T, PipeError> {
+        tokio::pin!(wait);
+        loop {
+            tokio::select! {
+                done = &mut wait => return Ok(done),
+                message = self.next() => drop(message?),
+            }
+        }
+    }
+}
+
+impl Session {
+    /// Keeps a session until `stop` fires.
+    ///
+    /// # Errors
+    /// [`SessionError`]; everything that can pass by itself is waited for instead.
+    pub async fn run(
+        self,
+        pipe: DuplexStream,
+        stop: CancellationToken,
+    ) -> Result<(), SessionError> {
+        let config = tls::session_config(&self.identity)?;
+        let mut pipe = PipeEnd::new(pipe);
+        let mut backoff = Backoff::new();
+        loop {
+            self.status.send_replace(Status::Connecting);
+            let dialled = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                dialled = pipe.discard_until(net::dial_any(&self.controllers, &config)) => dialled,
+            };
+            let (reason, code, asked_ms) = match dialled.map_err(SessionError::Runner)? {
+                Err(error) => {
+                    let code = error.close_code();
+                    (chain(&error), code, None)
+                }
+                Ok((endpoint, connection)) => {
+                    let link = Link::new(connection, &self, &mut pipe, stop.clone());
+                    let served = link.serve().await.map_err(SessionError::Runner)?;
+                    net::settle(&endpoint).await;
+                    let now_ms = self.clock.monotonic_ms();
+                    if served.established_ms.is_some_and(|since| backoff.is_stable(since, now_ms)) {
+                        backoff.reset();
+                    }
+                    match served.end {
+                        End::Stopped => return Ok(()),
+                        End::Lost { code, reason } => (reason, code, served.retry_after_ms),
+                    }
+                }
+            };
+            let wait_ms = self.wait_ms(&mut backoff, code, asked_ms);
+            report(code, &reason, wait_ms);
+            self.status.send_replace(Status::Waiting { wait_ms, reason });
+            let wait = tokio::time::sleep(Duration::from_millis(wait_ms));
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                waited = pipe.discard_until(wait) => waited.map_err(SessionError::Runner)?,
+            }
+        }
+    }
+
+    fn wait_ms(&self, backoff: &mut Backoff, code: Option<u32>, asked_ms: Option<u64>) -> u64 {
+        let random = u64::from_le_bytes(self.clock.random());
+        let unwanted = matches!(
+            code,
+            Some(close::REVOKED | close::UNAUTHENTICATED | close::VERSION | close::REPLACED)
+        );
+        if unwanted {
+            backoff.exhaust();
+        }
+        match asked_ms {
+            // The controller gives each host a moment of its own: no more jitter than a second.
+            Some(asked_ms) => asked_ms.min(RETRY_AFTER_MS_MAX) + random % 1000,
+            None => backoff.next_ms(random),
+        }
+    }
+}
+
+fn report(code: Option<u32>, reason: &str, wait_ms: u64) {
+    match code {
+        Some(close::REVOKED) => tracing::error!(
+            wait_ms,
+            reason,
+            "the controller has revoked this host; enrol it again with a new token if that was a mistake"
+        ),
+        Some(close::UNAUTHENTICATED) => tracing::error!(
+            wait_ms,
+            reason,
+            "the controller does not know this host's certificate; was it enrolled elsewhere, or has it expired?"
+        ),
+        Some(close::VERSION) => {
+            tracing::error!(wait_ms, reason, "controller and agent share no protocol version");
+        }
+        Some(close::REPLACED) => tracing::error!(
+            wait_ms,
+            reason,
+            "another agent with this host's identity has connected; is the machine a copy?"
+        ),
+        Some(_) | None => tracing::warn!(wait_ms, reason, "no session with the controller"),
+    }
+}
+
+/// An error with all its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
