@@ -249,6 +249,9 @@ impl<'a> Link<'a> {
     }
 
     async fn close(&mut self, code: u32, reason: &str) {
+        if let Some(error) = self.connection.close_reason() {
+            return self.lost(&error);
+        }
         let said = matches!(&self.served.end, End::Lost { code: Some(_), .. } | End::Stopped);
         if !said {
             self.served.end = End::Lost { code: None, reason: reason.to_owned() };
@@ -308,6 +311,8 @@ async fn read_frames(channel: ChannelId, mut receive: RecvStream, events: mpsc::
                     Ok(()) => Event::Ended(channel),
                     Err(error) => Event::Unreadable(error.to_string()),
                 },
+                // The loop learns of a lost connection, and why, from the connection.
+                Err(quinn::ReadError::ConnectionLost(_)) => return,
                 Err(_) => Event::Ended(channel),
             },
             Err(error) => Event::Unreadable(error.to_string()),
