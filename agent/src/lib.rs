@@ -3,14 +3,18 @@
 //! [`run`] is the only place that wires: journal, runner, session. It is a library so that tests
 //! can start a real agent in their own process.
 
+pub mod actions;
 pub mod clock;
 pub mod config;
+pub mod host;
 pub mod identity;
 pub mod journal;
 pub mod net;
 pub mod observe;
+pub mod policy;
 pub mod runner;
 pub mod session;
+pub mod steps;
 
 use std::time::Duration;
 

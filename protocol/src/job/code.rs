@@ -92,6 +92,7 @@ codes! {
     KeyFormatUnsupported = "KEY_FORMAT_UNSUPPORTED", Never, "Use $scheme, $request_method, $host and $request_uri in the key format.";
     UrlForeign = "URL_FOREIGN", Never, "The URL's host is not the environment's domain.";
     AttemptSettled = "ATTEMPT_SETTLED", Never, "The agent already ran this attempt and its outcome was acknowledged; it never runs one twice.";
+    HealthFailed = "HEALTH_FAILED", Never, "The site answered its health check before the change and not after it; the change was put back.";
     AttemptStale = "ATTEMPT_STALE", Never, "The agent knows a later attempt of this job.";
     JournalFailed = "JOURNAL_FAILED", Later, "The agent cannot write its journal; look at its log and at the host's disk.";
 }

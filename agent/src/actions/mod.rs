@@ -1,0 +1,127 @@
+//! One file per job type: what it does, in which order, and how it is undone.
+//!
+//! Actions never import each other; what they share is in [`crate::steps`]. Whatever happens,
+//! [`Actions::run`] answers with an outcome.
+
+mod check;
+mod purge;
+mod recover;
+mod remove;
+mod toggle;
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+
+use futures_util::FutureExt as _;
+use hostler_protocol::job::{Code, EnvironmentDoc, JobSpec, Outcome, OutcomeState, StepReport};
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::host::fake::Faults;
+use crate::policy::Policy;
+use crate::steps::run::{Failure, Run};
+pub use crate::steps::run::{JobContext, ProgressSink};
+use crate::steps::tools::Tools;
+
+/// What actions need to know besides the policy.
+#[derive(Debug, Clone, Default)]
+pub struct ActionSettings {
+    /// Where the agent keeps its own files; made if missing.
+    pub state_dir: PathBuf,
+    /// For tests; the default injects nothing.
+    pub faults: Faults,
+}
+
+/// Runs jobs on this host; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Actions {
+    tools: Tools,
+}
+
+impl Actions {
+    /// Actions under that policy.
+    #[must_use]
+    pub fn new(policy: Policy, settings: ActionSettings, clock: Clock) -> Self {
+        Self { tools: Tools::new(policy, settings.state_dir, clock, settings.faults) }
+    }
+
+    /// Runs one attempt to its end. Never panics: that, too, is an outcome.
+    pub async fn run(&self, spec: JobSpec, context: JobContext) -> Outcome {
+        let clock = &self.tools.clock;
+        let started_at_us = clock.now_us();
+        let mut run = Run::new(context, clock.clone(), self.tools.faults.clone());
+        let work = Box::pin(self.dispatch(&mut run, &spec));
+        let ended = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+            let what = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "a panic without words".to_owned());
+            Err(Failure::new(Code::InternalError, format!("the agent failed: {what}")))
+        });
+        let (state, result, error) = match ended {
+            Ok(result) => (OutcomeState::Succeeded, Some(result), None),
+            Err(failure) if failure.is_cancelled() => {
+                (OutcomeState::Cancelled, None, Some(failure.into_error()))
+            }
+            Err(failure) => (OutcomeState::Failed, None, Some(failure.into_error())),
+        };
+        Outcome {
+            state,
+            result,
+            error,
+            steps: run.into_reports(),
+            started_at_us,
+            finished_at_us: clock.now_us(),
+        }
+    }
+
+    /// At the agent's start: puts back what a killed agent left half-changed and clears away
+    /// what it left lying about. Doing it twice does nothing more.
+    pub async fn recover(&self) -> Vec<StepReport> {
+        recover::recover(&self.tools).await
+    }
+
+    async fn dispatch(&self, run: &mut Run, spec: &JobSpec) -> Result<Value, Failure> {
+        run.step("policy", async {
+            if !self.tools.policy.allows(spec.job_type()) {
+                let name = spec.job_type().as_str();
+                let message = format!("this host does not run jobs of type {name}");
+                return Err(Failure::new(Code::PolicyRefused, message));
+            }
+            permit(&self.tools, spec.environment())?;
+            Ok(((), "permitted".to_owned()))
+        })
+        .await?;
+        match spec {
+            JobSpec::EnvCacheToggle(spec) => document(toggle::run(&self.tools, run, spec).await?),
+            JobSpec::CachePurge(spec) => document(purge::run(&self.tools, run, spec).await?),
+            JobSpec::EnvCheck(spec) => document(check::run(&self.tools, run, spec).await?),
+            JobSpec::EnvDelete(spec) => document(remove::run(&self.tools, run, spec).await?),
+        }
+    }
+}
+
+/// Whether every path of an environment lies where this host permits; looks at no file.
+fn permit(tools: &Tools, environment: &EnvironmentDoc) -> Result<(), Failure> {
+    let nginx = &environment.nginx;
+    let mut paths =
+        vec![&environment.docroot, &nginx.http_file, &nginx.server_file, &nginx.location_file];
+    paths.extend(environment.fastcgi.as_ref().map(|fastcgi| &fastcgi.cache_dir));
+    if let Some(redis) = &environment.redis {
+        paths.extend(redis.password_file.as_ref());
+        paths.extend(redis.switch_file.as_ref());
+    }
+    for path in paths {
+        tools.roots.check(path.as_ref())?;
+    }
+    if !environment.health.path.starts_with('/') {
+        return Err(Failure::new(Code::SpecInvalid, "the health path does not begin with `/`"));
+    }
+    tools.origin(environment).map(|_| ())
+}
+
+fn document(result: impl serde::Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(result)
+        .map_err(|error| Failure::new(Code::InternalError, error.to_string()))
+}

@@ -1,0 +1,127 @@
+//! What the agent does at its start: put back what a kill left half-changed, clear away what it
+//! left lying about.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use hostler_protocol::id::EnvironmentId;
+use hostler_protocol::job::{Code, StepReport, StepState};
+
+use crate::host::fastcgi::{TRASH, delete_tree};
+use crate::host::fs::{FsError, clear_staged};
+use crate::steps::effect::Live;
+use crate::steps::nginx;
+use crate::steps::run::{Failure, blocking};
+use crate::steps::state::{self, Applied};
+use crate::steps::swap::Swap;
+use crate::steps::tools::Tools;
+
+/// Recovers; every report is one thing that was done or could not be.
+pub(super) async fn recover(tools: &Tools) -> Vec<StepReport> {
+    let mut reports = Vec::new();
+    for id in swaps(tools) {
+        let started_us = tools.clock.monotonic_us();
+        let told = put_back(tools, &id).await;
+        reports.push(report(tools, "rollback", started_us, told));
+    }
+    let started_us = tools.clock.monotonic_us();
+    match clear(tools).await {
+        Ok(0) => {}
+        Ok(count) => {
+            let told = Ok(format!("{count} files left by an earlier run removed"));
+            reports.push(report(tools, "clear", started_us, told));
+        }
+        Err(failure) => reports.push(report(tools, "clear", started_us, Err(failure))),
+    }
+    reports
+}
+
+fn report(tools: &Tools, step: &str, started_us: u64, told: Result<String, Failure>) -> StepReport {
+    let (state, message) = match told {
+        Ok(message) => (StepState::RolledBack, message),
+        Err(failure) => {
+            tracing::warn!(step, code = failure.code(), "recovery: {}", failure.message());
+            (StepState::Failed, failure.message().to_owned())
+        }
+    };
+    let took_us = tools.clock.monotonic_us().saturating_sub(started_us);
+    StepReport { step: step.to_owned(), state, message, took_us }
+}
+
+/// Environments a swap was begun for and not finished.
+fn swaps(tools: &Tools) -> Vec<EnvironmentId> {
+    let listing = std::fs::read_dir(tools.state_dir.join("swaps"));
+    let mut ids: Vec<EnvironmentId> = listing
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok)
+        .filter_map(|entry| {
+            entry.path().file_stem().and_then(OsStr::to_str).and_then(|stem| stem.parse().ok())
+        })
+        .collect();
+    ids.sort();
+    ids
+}
+
+async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<String, Failure> {
+    let _alone = tools.nginx_lock.lock().await;
+    let Some(mut swap) = Swap::left_over(tools, id).await? else {
+        return Ok("nothing was left".to_owned());
+    };
+    let applied = state::load(tools, id).await?;
+    let nginx = applied.as_ref().and_then(|applied| applied.nginx.as_ref());
+    if nginx.is_some_and(|nginx| nginx.generation == swap.generation()) {
+        swap.finish().await?;
+        return Ok(format!("{id}: generation {} was committed already", swap.generation()));
+    }
+    let changed = swap.undo().await?;
+    let live = applied.as_ref().and_then(|applied| live(tools, applied));
+    // The killed agent may have reloaded nginx after the files it swapped.
+    let reloaded = nginx::reload_old(tools, live.as_ref()).await;
+    swap.finish().await?;
+    match reloaded {
+        Ok(()) => Ok(format!("{id}: {} files put back, nginx reloaded", changed.len())),
+        Err(failure) => {
+            let message = format!("{id}: files put back; {}", failure.message());
+            Err(Failure::new(Code::NginxRollbackFailed, message))
+        }
+    }
+}
+
+fn live(tools: &Tools, applied: &Applied) -> Option<Live> {
+    let origin = tools.origin(&applied.environment).ok()?;
+    Some(Live::new(&applied.environment, origin, applied.nginx.as_ref()?))
+}
+
+/// Removes staged files and trash of every environment this host remembers.
+async fn clear(tools: &Tools) -> Result<u64, Failure> {
+    let known = state::all(tools).await?;
+    let roots = tools.roots.clone();
+    blocking(move || -> Result<_, FsError> {
+        let mut count = 0;
+        for applied in &known {
+            let mut parents: Vec<PathBuf> = nginx::paths(&applied.environment)
+                .iter()
+                .filter_map(|path| path.parent().map(Path::to_owned))
+                .collect();
+            let docroot = PathBuf::from(&applied.environment.docroot);
+            parents.extend([docroot.join("wp-content"), docroot]);
+            parents.dedup();
+            for parent in parents {
+                // What is not there, or not ours to look at any more, holds nothing of ours.
+                if let Ok(dir) = roots.dir(&parent) {
+                    count += clear_staged(&dir)? as u64;
+                }
+            }
+            for cache in &applied.cache_dirs {
+                if let Some(parent) = Path::new(cache).parent()
+                    && let Ok(dir) = roots.dir(parent)
+                {
+                    count += delete_tree(&dir, OsStr::new(TRASH))?;
+                }
+            }
+        }
+        Ok(count)
+    })
+    .await
+}

@@ -1,0 +1,167 @@
+//! `env_delete`: take back everything Hostler put on the host for an environment. The site stays.
+//!
+//! The nginx files are emptied first and the configuration reloaded with proof; then each is
+//! removed if nginx does without it (a vhost that names it would be broken, so there it stays,
+//! empty).
+
+use hostler_protocol::job::{Code, RemoveResult, RemoveSpec, StepState};
+
+use crate::host::fs::Look;
+use crate::steps::effect::Live;
+use crate::steps::nginx;
+use crate::steps::purge;
+use crate::steps::redis_switch;
+use crate::steps::run::{Failure, Run};
+use crate::steps::state::{self, Applied};
+use crate::steps::swap::Swap;
+use crate::steps::tools::Tools;
+
+/// Runs the job.
+pub(super) async fn run(
+    tools: &Tools,
+    run: &mut Run,
+    spec: &RemoveSpec,
+) -> Result<RemoveResult, Failure> {
+    let environment = &spec.environment;
+    let _alone = tools.nginx_lock.lock().await;
+    let applied = state::load(tools, &environment.id).await?;
+    let mut swap = Swap::new(tools, &environment.id, spec.generation);
+    let taken = Box::pin(take_back(tools, run, spec, applied.as_ref(), &mut swap)).await;
+    let (mut result, reloaded) = match taken {
+        Ok(done) => done,
+        Err(failure) => return Err(undo(tools, run, &mut swap, applied.as_ref(), failure).await),
+    };
+    // From here on nothing can be wrong with the site any more: what is left is tidying.
+    if let (Some(fastcgi), Some(applied)) = (&environment.fastcgi, &applied)
+        && applied.owns(&fastcgi.cache_dir)
+    {
+        result.purged = purge::all_step(tools, run, fastcgi, applied).await?;
+    }
+    if reloaded {
+        remove_files(tools, run, spec, &swap).await?;
+    }
+    run.settle("commit", StepState::Done, async {
+        swap.finish().await?;
+        state::forget(tools, &environment.id).await?;
+        Ok(((), "the environment is forgotten".to_owned()))
+    })
+    .await?;
+    Ok(result)
+}
+
+async fn take_back(
+    tools: &Tools,
+    run: &mut Run,
+    spec: &RemoveSpec,
+    applied: Option<&Applied>,
+    swap: &mut Swap,
+) -> Result<(RemoveResult, bool), Failure> {
+    let environment = &spec.environment;
+    let mut result = RemoveResult { files: Vec::new(), purged: 0 };
+    if let Some(redis) = &environment.redis {
+        let dropin = applied.and_then(|applied| applied.redis.clone()).and_then(|r| r.dropin);
+        let mut plan = redis_switch::plan_removal(tools, environment, redis, dropin).await?;
+        plan.switch = format!("{} files cleared of ours", plan.changes.len());
+        redis_switch::put(run, swap, &plan).await?;
+        result.files.extend(plan.changes.iter().map(|change| change.path.display().to_string()));
+    }
+    let contents = nginx::read_files(tools, environment).await?;
+    let present: Vec<_> = nginx::paths(environment)
+        .into_iter()
+        .zip(contents)
+        .filter_map(|(path, content)| content.map(|_| path))
+        .collect();
+    if present.is_empty() {
+        run.skip("swap", "there are no nginx files");
+        return Ok((result, false));
+    }
+    let cancel = run.cancel().clone();
+    run.step("nginx_test_before", async {
+        let tested = tools.nginx.test(&cancel).await?;
+        if tested.ok {
+            return Ok(((), "the configuration passes".to_owned()));
+        }
+        Err(nginx::refused(Code::NginxConfigBroken, &tested))
+    })
+    .await?;
+    run.step("swap", async {
+        swap.watch(&present).await?;
+        for path in &present {
+            swap.put(path, Vec::new(), Look { mode: 0o644, owner: None }).await?;
+        }
+        Ok(((), format!("{} files emptied", present.len())))
+    })
+    .await?;
+    result.files.extend(present.iter().map(|path| path.display().to_string()));
+    nginx::test_after(tools, run).await?;
+    run.step("reload", async {
+        tools.nginx.reload()?;
+        Ok(((), "told the nginx master process".to_owned()))
+    })
+    .await?;
+    if let Some(live) = live(tools, applied) {
+        run.step("generation", async {
+            nginx::generation_gone(tools, &live).await?;
+            Ok(((), format!("generation {} answers no more", live.generation)))
+        })
+        .await?;
+    }
+    Ok((result, true))
+}
+
+fn live(tools: &Tools, applied: Option<&Applied>) -> Option<Live> {
+    let applied = applied?;
+    let origin = tools.origin(&applied.environment).ok()?;
+    Some(Live::new(&applied.environment, origin, applied.nginx.as_ref()?))
+}
+
+/// Removes the emptied files that nginx can do without.
+async fn remove_files(
+    tools: &Tools,
+    run: &mut Run,
+    spec: &RemoveSpec,
+    swap: &Swap,
+) -> Result<(), Failure> {
+    let cancel = run.cancel().clone();
+    run.step("remove", async {
+        let mut kept = 0;
+        for path in nginx::paths(&spec.environment) {
+            if !swap.watches(&path) {
+                continue;
+            }
+            swap.take_away(&path).await?;
+            if !tools.nginx.test(&cancel).await.is_ok_and(|tested| tested.ok) {
+                swap.put(&path, Vec::new(), Look { mode: 0o644, owner: None }).await?;
+                kept += 1;
+            }
+        }
+        Ok(((), format!("{kept} files stay, empty, because a vhost names them")))
+    })
+    .await
+}
+
+async fn undo(
+    tools: &Tools,
+    run: &mut Run,
+    swap: &mut Swap,
+    applied: Option<&Applied>,
+    failure: Failure,
+) -> Failure {
+    if swap.is_empty() {
+        return failure;
+    }
+    let live = live(tools, applied);
+    let undone = run.settle("rollback", StepState::RolledBack, async {
+        let changed = swap.undo().await?;
+        nginx::reload_old(tools, live.as_ref()).await?;
+        swap.finish().await?;
+        Ok(((), format!("{} files are as they were", changed.len())))
+    });
+    match undone.await {
+        Ok(()) => failure,
+        Err(second) => {
+            let message = second.message().to_owned();
+            Failure::new(Code::NginxRollbackFailed, message).at_step("rollback").after(&failure)
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! `env_cache_toggle`: make both caches of an environment be as the flags say, and prove it.
+//!
+//! Order: look at everything that could refuse first, change nothing until then; Redis before
+//! the page cache; the page cache is purged before it comes on and after it went off. Until the
+//! state is saved, any failure, cancellation or kill puts every file back.
+
+use hostler_protocol::job::{Code, FlagResult, RedisDoc, StepState, ToggleResult, ToggleSpec};
+
+use crate::host::fs::Look;
+use crate::steps::effect::{self, Live};
+use crate::steps::nginx;
+use crate::steps::object_cache;
+use crate::steps::purge;
+use crate::steps::redis_switch::{self, Plan as SwitchPlan};
+use crate::steps::render::{self, HeaderLevel, Rendered};
+use crate::steps::run::{Failure, Run};
+use crate::steps::state::{self, Applied, AppliedNginx, AppliedRedis};
+use crate::steps::swap::Swap;
+use crate::steps::tools::Tools;
+
+/// Runs the job.
+pub(super) async fn run(
+    tools: &Tools,
+    run: &mut Run,
+    spec: &ToggleSpec,
+) -> Result<ToggleResult, Failure> {
+    let environment = &spec.environment;
+    let _alone = tools.nginx_lock.lock().await;
+    let old = state::load(tools, &environment.id).await?;
+    let mut toggle = Toggle {
+        tools,
+        spec,
+        swap: Swap::new(tools, &environment.id, spec.generation),
+        new: old.clone().unwrap_or_else(|| Applied::new(environment.clone())),
+        old,
+        reloaded: false,
+    };
+    toggle.new.environment = environment.clone();
+    match Box::pin(toggle.apply(run)).await {
+        Ok(result) => Ok(result),
+        Err(failure) => Err(toggle.roll_back(run, failure).await),
+    }
+}
+
+struct Toggle<'a> {
+    tools: &'a Tools,
+    spec: &'a ToggleSpec,
+    swap: Swap,
+    old: Option<Applied>,
+    new: Applied,
+    /// Whether nginx has been told of the new files.
+    reloaded: bool,
+}
+
+impl Toggle<'_> {
+    async fn apply(&mut self, run: &mut Run) -> Result<ToggleResult, Failure> {
+        let environment = &self.spec.environment;
+        let switch = match (self.spec.redis_enabled, &environment.redis) {
+            (Some(enabled), Some(doc)) => {
+                let plan = redis_switch::plan(self.tools, environment, doc, enabled).await?;
+                Some((enabled, doc.clone(), plan))
+            }
+            (Some(_), None) => return Err(absent("Redis")),
+            (None, _) => None,
+        };
+        let page = match (self.spec.fastcgi_enabled, &environment.fastcgi) {
+            (Some(enabled), Some(_)) => Some((enabled, self.prepare(run).await?)),
+            (Some(_), None) => return Err(absent("FastCGI cache")),
+            (None, _) => None,
+        };
+        let mut redis_result = None;
+        if let Some((enabled, doc, plan)) = &switch {
+            redis_result = Some(self.switch_redis(run, *enabled, doc, plan).await?);
+        }
+        let mut fastcgi_result = None;
+        if let Some((enabled, level)) = page {
+            fastcgi_result = Some(self.toggle_page_cache(run, enabled, level).await?);
+        }
+        run.step("commit", async {
+            state::save(self.tools, &self.new).await?;
+            self.swap.finish().await?;
+            Ok(((), "remembered as applied".to_owned()))
+        })
+        .await?;
+        let generation = self.new.nginx.as_ref().map_or(self.spec.generation, |n| n.generation);
+        Ok(ToggleResult { generation, fastcgi: fastcgi_result, redis: redis_result })
+    }
+
+    /// Everything about the page cache that could refuse, before anything is changed.
+    async fn prepare(&mut self, run: &mut Run) -> Result<HeaderLevel, Failure> {
+        let environment = &self.spec.environment;
+        let Some(fastcgi) = &environment.fastcgi else { return Err(absent("FastCGI cache")) };
+        render::check(environment, fastcgi)?;
+        purge::claim(self.tools, environment, fastcgi, &mut self.new).await?;
+        nginx::survey(self.tools, run, environment, &mut self.swap).await
+    }
+
+    async fn switch_redis(
+        &mut self,
+        run: &mut Run,
+        enabled: bool,
+        doc: &RedisDoc,
+        plan: &SwitchPlan,
+    ) -> Result<FlagResult, Failure> {
+        let tools = self.tools;
+        let changed = !plan.changes.is_empty();
+        let mut purged = 0;
+        let mut proof = plan.switch.clone();
+        if enabled {
+            object_cache::ping(tools, run, doc).await?;
+            proof = format!("PING answered PONG; {proof}");
+        }
+        if changed {
+            let before = self.health(run, "health_before").await;
+            if enabled {
+                // What lies there is from before the gap.
+                purged = object_cache::purge(tools, run, doc, false).await?.removed;
+            }
+            redis_switch::put(run, &mut self.swap, plan).await?;
+            self.compare_health(run, before).await?;
+            if !enabled {
+                // Best effort: Redis may be off because it is down, and turning it on purges too.
+                match object_cache::purge(tools, run, doc, false).await {
+                    Ok(removed) => purged = removed.removed,
+                    Err(failure) if failure.is_cancelled() => return Err(failure),
+                    Err(failure) => {
+                        proof = format!("{proof}; its keys stay for now: {}", failure.message());
+                    }
+                }
+            }
+        } else {
+            run.skip("redis_switch", "it stands as wanted");
+        }
+        let kept = self.old.as_ref().and_then(|old| old.redis.clone()).and_then(|r| r.dropin);
+        let dropin = plan.dropin.clone().or(kept);
+        self.new.redis = Some(AppliedRedis { enabled, dropin });
+        Ok(FlagResult { enabled, changed, proof, purged })
+    }
+
+    /// Status of the health page past the page cache; `None` when it cannot be asked without
+    /// touching a visitor's entry, or does not answer.
+    async fn health(&self, run: &mut Run, step: &'static str) -> Option<u16> {
+        let live = self.old_live()?;
+        let status = run
+            .step(step, async {
+                let status = effect::health(self.tools, &live).await?;
+                Ok((status, format!("{} answered {status}", live.environment.health.path)))
+            })
+            .await;
+        status.ok()
+    }
+
+    async fn compare_health(&self, run: &mut Run, before: Option<u16>) -> Result<(), Failure> {
+        let expected = self.spec.environment.health.status;
+        if before != Some(expected) {
+            return Ok(());
+        }
+        let Some(after) = self.health(run, "health_after").await else {
+            let message = "the site answered before Redis was switched and does not now";
+            return Err(Failure::new(Code::HealthFailed, message).at_step("health_after"));
+        };
+        if after == expected {
+            return Ok(());
+        }
+        let message =
+            format!("the site answered {expected} before Redis was switched, {after} now");
+        Err(Failure::new(Code::HealthFailed, message).at_step("health_after"))
+    }
+
+    fn old_live(&self) -> Option<Live> {
+        let old = self.old.as_ref()?;
+        let origin = self.tools.origin(&old.environment).ok()?;
+        Some(Live::new(&old.environment, origin, old.nginx.as_ref()?))
+    }
+
+    async fn toggle_page_cache(
+        &mut self,
+        run: &mut Run,
+        enabled: bool,
+        level: HeaderLevel,
+    ) -> Result<FlagResult, Failure> {
+        let tools = self.tools;
+        if let Some(result) = self.already(run, enabled, level).await? {
+            return Ok(result);
+        }
+        let environment = &self.spec.environment;
+        let was_on =
+            self.old.as_ref().and_then(|old| old.nginx.as_ref()).is_some_and(|n| n.enabled);
+        let applied = AppliedNginx {
+            generation: self.spec.generation,
+            secret: hex::encode(tools.clock.random::<12>()),
+            enabled,
+        };
+        let files = self.rendered(&applied, level);
+        self.put(run, files).await?;
+        nginx::test_after(tools, run).await?;
+        let mut purged = 0;
+        if enabled && !was_on {
+            purged += self.purge(run).await?;
+        }
+        let live = Live::new(environment, tools.origin(environment)?, &applied);
+        self.reloaded = true;
+        nginx::reload(tools, run, &live).await?;
+        let proof = prove(tools, run, &live, enabled).await?;
+        if !enabled {
+            purged += self.purge(run).await?;
+        }
+        self.new.nginx = Some(applied);
+        Ok(FlagResult { enabled, changed: true, proof, purged })
+    }
+
+    /// The result if the host does already what is wanted: the files are what would be rendered
+    /// with the recorded generation, and that generation answers.
+    async fn already(
+        &self,
+        run: &mut Run,
+        enabled: bool,
+        level: HeaderLevel,
+    ) -> Result<Option<FlagResult>, Failure> {
+        let tools = self.tools;
+        let Some(applied) = self.old.as_ref().and_then(|old| old.nginx.clone()) else {
+            return Ok(None);
+        };
+        let wanted = self.rendered(&applied, level);
+        let [http, server, location] = nginx::read_files(tools, &self.spec.environment).await?;
+        let same = applied.enabled == enabled
+            && http.as_deref() == Some(wanted.http.as_bytes())
+            && server.as_deref() == Some(wanted.server.as_bytes())
+            && location.as_deref() == Some(wanted.location.as_bytes());
+        if !same {
+            return Ok(None);
+        }
+        let environment = &self.spec.environment;
+        let live = Live::new(environment, tools.origin(environment)?, &applied);
+        if !matches!(effect::generation(&live).await, Ok(Some(found)) if found == live.generation) {
+            return Ok(None);
+        }
+        run.skip("swap", "the files are as wanted and live");
+        let proof = prove(tools, run, &live, enabled).await?;
+        Ok(Some(FlagResult { enabled, changed: false, proof, purged: 0 }))
+    }
+
+    fn rendered(&self, applied: &AppliedNginx, header: HeaderLevel) -> Rendered {
+        let environment = &self.spec.environment;
+        let empty =
+            Rendered { http: String::new(), server: String::new(), location: String::new() };
+        environment.fastcgi.as_ref().map_or(empty, |fastcgi| {
+            render::render(&render::Plan {
+                environment,
+                fastcgi,
+                enabled: applied.enabled,
+                generation: applied.generation,
+                secret: &applied.secret,
+                header,
+            })
+        })
+    }
+
+    async fn put(&mut self, run: &mut Run, files: Rendered) -> Result<(), Failure> {
+        let paths = nginx::paths(&self.spec.environment);
+        run.step("stage", async {
+            // From here on the directory counts as ours, whatever becomes of this attempt:
+            // entries may come into it from the moment nginx reads the new files.
+            let mut claimed = self.old.clone().unwrap_or_else(|| self.new.clone());
+            claimed.cache_dirs.clone_from(&self.new.cache_dirs);
+            state::save(self.tools, &claimed).await?;
+            self.swap.watch(&paths).await?;
+            Ok(((), "the previous files are kept".to_owned()))
+        })
+        .await?;
+        let generation = self.spec.generation;
+        run.step("swap", async {
+            let [http, server, location] = paths;
+            // The http file declares what the others name, and holds the secret.
+            let secret = Look { mode: 0o640, owner: None };
+            let public = Look { mode: 0o644, owner: None };
+            self.swap.put(&http, files.http.into_bytes(), secret).await?;
+            self.swap.put(&server, files.server.into_bytes(), public).await?;
+            self.swap.put(&location, files.location.into_bytes(), public).await?;
+            Ok(((), format!("three files carry generation {generation}")))
+        })
+        .await
+    }
+
+    async fn purge(&self, run: &mut Run) -> Result<u64, Failure> {
+        let Some(fastcgi) = &self.spec.environment.fastcgi else { return Ok(0) };
+        purge::all_step(self.tools, run, fastcgi, &self.new).await
+    }
+
+    /// Puts every file back and, if nginx has heard of the new ones, tells it of the old.
+    async fn roll_back(&mut self, run: &mut Run, failure: Failure) -> Failure {
+        if self.swap.is_empty() {
+            return failure;
+        }
+        let (tools, old, reloaded) = (self.tools, self.old_live(), self.reloaded);
+        let swap = &mut self.swap;
+        let undone = run.settle("rollback", StepState::RolledBack, async {
+            let changed = swap.undo().await?;
+            if reloaded {
+                nginx::reload_old(tools, old.as_ref()).await?;
+            }
+            swap.finish().await?;
+            Ok(((), format!("{} files are as they were", changed.len())))
+        });
+        match undone.await {
+            Ok(()) => failure,
+            Err(second) => {
+                let message = second.message().to_owned();
+                Failure::new(Code::NginxRollbackFailed, message).at_step("rollback").after(&failure)
+            }
+        }
+    }
+}
+
+async fn prove(
+    tools: &Tools,
+    run: &mut Run,
+    live: &Live,
+    enabled: bool,
+) -> Result<String, Failure> {
+    run.step("effect", async {
+        let observed = effect::prove(tools, live, enabled).await?;
+        let proof = effect::proof(live, observed, enabled);
+        Ok((proof.clone(), proof))
+    })
+    .await
+}
+
+fn absent(what: &str) -> Failure {
+    Failure::new(Code::SpecInvalid, format!("the environment has no {what} to switch"))
+}

@@ -1,0 +1,446 @@
+//! nginx's FastCGI cache on disk: where an entry lies, what its header says, how it goes.
+//!
+//! Layout of an entry (format 5, nginx since 1.11.10, 64-bit little endian): version at 0
+//! (8 bytes), length of the `Vary` names at 187 (1 byte), `\nKEY: ` at 336, then the key and a
+//! newline. The file name is the MD5 of the key; with `levels=1:2` it lies in the directories
+//! named by its last character and the two before it. Variants of a page that varies lie at
+//! other names but carry the same key line.
+//!
+//! A single entry is voided (its version overwritten with 0) before it is unlinked: a worker
+//! that keeps the file open through `open_file_cache` then sees a miss too. Nothing outside the
+//! opened cache directory is ever touched, and no link is followed.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
+
+use md5::{Digest as _, Md5};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
+
+use super::fs::{Dir, FsError};
+
+/// Version of the entry header this code knows.
+const FORMAT: u64 = 5;
+const VARY_LENGTH_AT: u64 = 187;
+const KEY_AT: u64 = 336;
+const KEY_MARK: &[u8] = b"\nKEY: ";
+/// Longest key line that is read.
+const KEY_BYTES_MAX: usize = 16 * 1024;
+/// Name of the directory, beside the cache directory, where entries wait to be deleted.
+pub const TRASH: &str = ".hostler-trash";
+
+/// What was removed, or would be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub found: u64,
+    pub removed: u64,
+    /// Bytes the entries held on disk.
+    pub bytes: u64,
+}
+
+impl Tally {
+    /// Adds another tally.
+    pub fn add(&mut self, other: Self) {
+        self.found += other.found;
+        self.removed += other.removed;
+        self.bytes += other.bytes;
+    }
+}
+
+/// File name of the entry of a key.
+#[must_use]
+pub fn entry_name(key: &[u8]) -> String {
+    hex::encode(Md5::digest(key))
+}
+
+/// The two directories an entry lies in, with `levels=1:2`.
+#[must_use]
+pub fn level_names(name: &str) -> (&str, &str) {
+    let end = name.len();
+    (&name[end - 1..], &name[end - 3..end - 1])
+}
+
+/// What the entry of a key says of itself.
+#[derive(Debug)]
+pub struct Entry {
+    dir: Dir,
+    name: String,
+    fd: OwnedFd,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Whether there may be variants under other names.
+    pub varies: bool,
+    known_format: bool,
+}
+
+/// Finds the entry of exactly this key; `None` when it is not stored.
+///
+/// # Errors
+/// Any [`FsError`] but `Outside` and `Missing`.
+pub fn find(cache: &Dir, key: &[u8]) -> Result<Option<Entry>, FsError> {
+    let name = entry_name(key);
+    let (first, second) = level_names(&name);
+    let dir = match cache.child(OsStr::new(first)).and_then(|dir| dir.child(OsStr::new(second))) {
+        Ok(dir) => dir,
+        Err(FsError::Missing { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let Some((fd, bytes)) = open_entry(&dir, OsStr::new(&name))? else { return Ok(None) };
+    let Ok(header) = read_header(&fd) else { return Ok(None) };
+    if header.version == FORMAT && header.key != key {
+        return Ok(None);
+    }
+    let varies = header.version != FORMAT || header.varies;
+    let known_format = header.version == FORMAT;
+    Ok(Some(Entry { dir, name, fd, bytes, varies, known_format }))
+}
+
+impl Entry {
+    /// Removes it: a miss for the next request, whoever holds the file open.
+    ///
+    /// # Errors
+    /// [`FsError::Io`].
+    pub fn remove(self) -> Result<Tally, FsError> {
+        let io = |action| {
+            let path = self.dir.path().join(&self.name);
+            move |errno: Errno| FsError::Io { action, path, source: errno.into() }
+        };
+        if self.known_format {
+            rustix::io::pwrite(&self.fd, &0u64.to_le_bytes(), 0).map_err(io("void"))?;
+        }
+        let gone = rustix::fs::unlinkat(self.dir.fd(), self.name.as_str(), AtFlags::empty());
+        match gone {
+            Ok(()) => Ok(Tally { found: 1, removed: 1, bytes: self.bytes }),
+            // nginx was faster.
+            Err(Errno::NOENT) => Ok(Tally::default()),
+            Err(errno) => Err(io("remove")(errno)),
+        }
+    }
+}
+
+struct Header {
+    version: u64,
+    varies: bool,
+    key: Vec<u8>,
+}
+
+fn open_entry(dir: &Dir, name: &OsStr) -> Result<Option<(OwnedFd, u64)>, FsError> {
+    let path = || dir.path().join(name);
+    let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = match rustix::fs::openat(dir.fd(), name, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => return Err(FsError::Symlink { path: path() }),
+        Err(errno) => {
+            return Err(FsError::Io { action: "open", path: path(), source: errno.into() });
+        }
+    };
+    let stat = rustix::fs::fstat(&fd).map_err(|errno| FsError::Io {
+        action: "look at",
+        path: path(),
+        source: errno.into(),
+    })?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(FsError::Kind { path: path(), expected: "regular file" });
+    }
+    Ok(Some((fd, u64::try_from(stat.st_size).unwrap_or(0))))
+}
+
+fn read_header(fd: &OwnedFd) -> Result<Header, Errno> {
+    let mut start = [0; KEY_AT as usize + 512];
+    let length = rustix::io::pread(fd, &mut start, 0)?;
+    let head = &start[..length];
+    let version =
+        head.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes)).ok_or(Errno::INVAL)?;
+    let varies = head.get(VARY_LENGTH_AT as usize).is_some_and(|length| *length != 0);
+    let line = head.get(KEY_AT as usize..).and_then(|rest| rest.strip_prefix(KEY_MARK));
+    let mut key = line.ok_or(Errno::INVAL)?.to_vec();
+    if !key.contains(&b'\n') && length == start.len() {
+        let mut rest = vec![0; KEY_BYTES_MAX];
+        let more = rustix::io::pread(fd, rest.as_mut_slice(), start.len() as u64)?;
+        key.extend_from_slice(&rest[..more]);
+    }
+    let end = key.iter().position(|byte| *byte == b'\n').ok_or(Errno::INVAL)?;
+    key.truncate(end);
+    Ok(Header { version, varies, key })
+}
+
+/// Goes through every entry of a cache, in no order; `visit` returns false to stop.
+fn walk(
+    cache: &Dir,
+    cancel: &CancellationToken,
+    visit: &mut impl FnMut(&Dir, &OsStr) -> Result<bool, FsError>,
+) -> Result<(), FsError> {
+    for (first, _) in levels(cache, 1)? {
+        let Some(first) = opened(cache.child(&first))? else { continue };
+        for (second, _) in levels(&first, 2)? {
+            let Some(second) = opened(first.child(&second))? else { continue };
+            for (name, _) in second.entries()? {
+                if cancel.is_cancelled() || !visit(&second, &name)? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What has gone meanwhile, or is none of nginx's directories, is no part of the cache.
+fn opened(dir: Result<Dir, FsError>) -> Result<Option<Dir>, FsError> {
+    match dir {
+        Ok(dir) => Ok(Some(dir)),
+        Err(FsError::Missing { .. } | FsError::Kind { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The directories of a level: names of that many hexadecimal digits.
+fn levels(dir: &Dir, digits: usize) -> Result<Vec<(OsString, FileType)>, FsError> {
+    let mut entries = dir.entries()?;
+    entries.retain(|(name, kind)| {
+        let name = name.as_encoded_bytes();
+        let named = name.len() == digits && name.iter().all(u8::is_ascii_hexdigit);
+        named && matches!(*kind, FileType::Directory | FileType::Unknown)
+    });
+    Ok(entries)
+}
+
+/// Finds every entry that carries one of these keys, wherever it lies, and removes it (or only
+/// counts); says per key. Stops after `entries_max` entries.
+///
+/// # Errors
+/// Any [`FsError`] but `Outside`.
+pub fn sweep_variants(
+    cache: &Dir,
+    keys: &BTreeSet<Vec<u8>>,
+    dry_run: bool,
+    entries_max: u64,
+    cancel: &CancellationToken,
+    mut found: impl FnMut(&[u8], Tally),
+) -> Result<(), FsError> {
+    let mut seen = 0;
+    walk(cache, cancel, &mut |dir, name| {
+        seen += 1;
+        let entry = match open_entry(dir, name) {
+            Ok(Some(entry)) => entry,
+            Ok(None) | Err(FsError::Symlink { .. } | FsError::Kind { .. }) => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let (fd, bytes) = entry;
+        if let Ok(header) = read_header(&fd)
+            && keys.contains(&header.key)
+        {
+            let known_format = header.version == FORMAT;
+            let name = name.to_string_lossy().into_owned();
+            let here = Dir::clone_of(dir)?;
+            let entry = Entry { dir: here, name, fd, bytes, varies: true, known_format };
+            let tally =
+                if dry_run { Tally { found: 1, removed: 0, bytes } } else { entry.remove()? };
+            found(&header.key, tally);
+        }
+        Ok(seen < entries_max)
+    })
+}
+
+/// Counts entries and bytes without removing anything; the flag is false when the count was
+/// stopped at `entries_max`.
+///
+/// # Errors
+/// Any [`FsError`] but `Outside`.
+pub fn count(
+    cache: &Dir,
+    entries_max: u64,
+    cancel: &CancellationToken,
+) -> Result<(Tally, bool), FsError> {
+    let mut tally = Tally::default();
+    walk(cache, cancel, &mut |dir, name| {
+        if tally.found == entries_max {
+            tally.removed = 1;
+            return Ok(false);
+        }
+        if let Ok(stat) = rustix::fs::statat(dir.fd(), name, AtFlags::SYMLINK_NOFOLLOW)
+            && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+        {
+            tally.found += 1;
+            tally.bytes += u64::try_from(stat.st_size).unwrap_or(0);
+        }
+        Ok(true)
+    })?;
+    let whole = std::mem::take(&mut tally.removed) == 0;
+    Ok((tally, whole))
+}
+
+/// Renames every level directory of a cache into `trash`, which must be on the same file
+/// system; says how many. nginx makes new ones as it needs them.
+///
+/// # Errors
+/// [`FsError::Io`], with a source of `CrossesDevices` when `trash` is elsewhere.
+pub fn set_aside(cache: &Dir, trash: &Dir) -> Result<usize, FsError> {
+    let names = levels(cache, 1)?;
+    for (name, _) in &names {
+        match rustix::fs::renameat(cache.fd(), name, trash.fd(), name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => {
+                let path = cache.path().join(name);
+                return Err(FsError::Io { action: "set aside", path, source: errno.into() });
+            }
+        }
+    }
+    Ok(names.len())
+}
+
+/// Deletes entries where they are, voiding each: the way when they cannot be set aside.
+///
+/// # Errors
+/// Any [`FsError`] but `Outside`.
+pub fn remove_in_place(cache: &Dir, cancel: &CancellationToken) -> Result<Tally, FsError> {
+    let mut tally = Tally::default();
+    walk(cache, cancel, &mut |dir, name| {
+        if let Ok(Some((fd, bytes))) = open_entry(dir, name) {
+            let known_format = read_header(&fd).is_ok_and(|header| header.version == FORMAT);
+            let name = name.to_string_lossy().into_owned();
+            let here = Dir::clone_of(dir)?;
+            let entry = Entry { dir: here, name, fd, bytes, varies: false, known_format };
+            tally.add(entry.remove()?);
+        }
+        Ok(true)
+    })?;
+    Ok(tally)
+}
+
+/// Deletes a tree of the agent's own making, without following links; says how many files.
+///
+/// # Errors
+/// Any [`FsError`] but `Outside`; what is left is cleared away at the next start.
+pub fn delete_tree(parent: &Dir, name: &OsStr) -> Result<u64, FsError> {
+    let dir = match parent.child(name) {
+        Ok(dir) => dir,
+        Err(FsError::Missing { .. }) => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut files = 0;
+    for (entry, _) in dir.entries()? {
+        match rustix::fs::unlinkat(dir.fd(), &entry, AtFlags::empty()) {
+            Ok(()) => files += 1,
+            Err(Errno::ISDIR | Errno::PERM) => files += delete_tree(&dir, &entry)?,
+            Err(Errno::NOENT) => {}
+            Err(errno) => {
+                let path = dir.path().join(&entry);
+                return Err(FsError::Io { action: "remove", path, source: errno.into() });
+            }
+        }
+    }
+    match rustix::fs::unlinkat(parent.fd(), name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(files),
+        Err(errno) => {
+            let path = parent.path().join(name);
+            Err(FsError::Io { action: "remove", path, source: errno.into() })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::host::fs::Roots;
+
+    /// Writes an entry as nginx lays it out.
+    fn store(cache: &Path, name: &str, key: &str, varies: bool) -> PathBuf {
+        let (first, second) = level_names(name);
+        let dir = cache.join(first).join(second);
+        std::fs::create_dir_all(&dir).unwrap();
+        let mut bytes = vec![0; KEY_AT as usize];
+        bytes[..8].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[VARY_LENGTH_AT as usize] = u8::from(varies);
+        bytes.extend_from_slice(KEY_MARK);
+        bytes.extend_from_slice(key.as_bytes());
+        bytes.extend_from_slice(b"\nbody");
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn cache() -> (tempfile::TempDir, Dir) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("cache")).unwrap();
+        let dir = Roots::new(std::slice::from_ref(&root)).dir(&root.join("cache")).unwrap();
+        (directory, dir)
+    }
+
+    #[test]
+    fn an_entry_lies_where_nginx_puts_it() {
+        let name = entry_name(b"httpGETexample.test/");
+        assert_eq!(name.len(), 32);
+        assert_eq!(level_names("0123456789abcdef0123456789abcdef"), ("f", "de"));
+    }
+
+    #[test]
+    fn exactly_the_asked_key_goes() {
+        let (_keep, cache) = cache();
+        let one = store(cache.path(), &entry_name(b"one"), "one", false);
+        let two = store(cache.path(), &entry_name(b"two"), "two", false);
+        let tally = find(&cache, b"one").unwrap().unwrap().remove().unwrap();
+        assert_eq!((tally.found, tally.removed), (1, 1));
+        assert!(!one.exists() && two.exists());
+        assert!(find(&cache, b"one").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_reader_that_holds_the_file_sees_it_voided() {
+        let (_keep, cache) = cache();
+        let path = store(cache.path(), &entry_name(b"one"), "one", false);
+        let held = std::fs::File::open(path).unwrap();
+        find(&cache, b"one").unwrap().unwrap().remove().unwrap();
+        let mut version = [9; 8];
+        std::os::unix::fs::FileExt::read_at(&held, &mut version, 0).unwrap();
+        assert_eq!(version, [0; 8]);
+    }
+
+    #[test]
+    fn variants_are_found_by_their_key_line() {
+        let (_keep, cache) = cache();
+        store(cache.path(), &entry_name(b"one"), "one", true);
+        store(cache.path(), &"ab".repeat(16), "one", true);
+        let other = store(cache.path(), &entry_name(b"two"), "two", true);
+        assert!(find(&cache, b"one").unwrap().unwrap().varies);
+        let mut removed = 0;
+        let keys = BTreeSet::from([b"one".to_vec()]);
+        let token = CancellationToken::new();
+        let add = |_: &[u8], tally: Tally| removed += tally.removed;
+        sweep_variants(&cache, &keys, false, 100, &token, add).unwrap();
+        assert_eq!(removed, 2);
+        assert!(other.exists(), "another key's variant was removed");
+    }
+
+    #[test]
+    fn a_count_stops_at_its_limit() {
+        let (_keep, cache) = cache();
+        for key in ["a", "b", "c"] {
+            store(cache.path(), &entry_name(key.as_bytes()), key, false);
+        }
+        let token = CancellationToken::new();
+        let (tally, whole) = count(&cache, 10, &token).unwrap();
+        assert_eq!((tally.found, tally.removed, whole), (3, 0, true));
+        let (tally, whole) = count(&cache, 2, &token).unwrap();
+        assert_eq!((tally.found, whole), (2, false));
+    }
+
+    #[test]
+    fn setting_aside_takes_level_directories_only() {
+        let (keep, cache) = cache();
+        store(cache.path(), &entry_name(b"a"), "a", false);
+        std::fs::create_dir(cache.path().join("other")).unwrap();
+        let root = keep.path().canonicalize().unwrap();
+        let parent = Roots::new(std::slice::from_ref(&root)).dir(&root).unwrap();
+        let trash = parent.make_child(OsStr::new(TRASH)).unwrap();
+        assert_eq!(set_aside(&cache, &trash).unwrap(), 1);
+        assert!(cache.path().join("other").exists());
+        assert_eq!(delete_tree(&parent, OsStr::new(TRASH)).unwrap(), 1);
+        assert!(!root.join(TRASH).exists());
+    }
+}

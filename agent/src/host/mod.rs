@@ -1,0 +1,16 @@
+//! Every side effect the agent has on its host, one file per thing.
+//!
+//! Invariants:
+//! * nothing here decides what should be: it does one thing and says how that went;
+//! * [`process`] is the only place that starts programs, [`redis`] the only one that names the
+//!   Redis client, [`probe`] the only one that speaks HTTP;
+//! * no path a job named is touched except through [`fs::Roots`];
+//! * no clock and no randomness: deadlines come in as durations, names as arguments.
+
+pub mod fake;
+pub mod fastcgi;
+pub mod fs;
+pub mod nginx;
+pub mod probe;
+pub mod process;
+pub mod redis;

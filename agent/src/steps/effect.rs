@@ -1,0 +1,229 @@
+//! Asking the live configuration: its generation, whether requests go through the cache, what a
+//! visitor would get.
+//!
+//! Two kinds of probe request a page. The *effect* probe has a cache key of its own (a nonce in
+//! front), so it neither fills nor reads the visitors' entry; what it stored is removed again. The
+//! *peek* probe reads the visitors' entry and stores nothing.
+
+use std::time::Duration;
+
+use hostler_protocol::job::{CacheStatus, Code, EnvironmentDoc, FastcgiDoc, HealthDoc};
+
+use super::keys::KeyFormat;
+use super::render::{generation_path, probe_key};
+use super::run::{Failure, blocking};
+use super::state::AppliedNginx;
+use super::tools::Tools;
+use crate::host::fastcgi;
+use crate::host::probe::{self, Answer, Origin, Probe};
+
+/// Longest wait for old workers to stop answering.
+const EFFECT_TIMEOUT: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(20);
+/// Time limit of one generation probe.
+const GENERATION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A configuration that can be asked.
+#[derive(Debug, Clone)]
+pub struct Live {
+    pub environment: EnvironmentDoc,
+    pub origin: Origin,
+    pub generation: u64,
+    pub secret: String,
+}
+
+impl Live {
+    /// The configuration that is applied.
+    #[must_use]
+    pub fn new(environment: &EnvironmentDoc, origin: Origin, nginx: &AppliedNginx) -> Self {
+        Self {
+            environment: environment.clone(),
+            origin,
+            generation: nginx.generation,
+            secret: nginx.secret.clone(),
+        }
+    }
+
+    async fn get(
+        &self,
+        mode: &str,
+        nonce: &str,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<Answer, Failure> {
+        let headers = [
+            ("x-hostler-probe", format!("{mode}:{}", self.secret)),
+            ("x-hostler-nonce", nonce.to_owned()),
+        ];
+        let probe = Probe {
+            origin: &self.origin,
+            domain: &self.environment.domain,
+            path,
+            headers: &headers,
+            timeout,
+        };
+        Ok(probe::get(&probe).await?)
+    }
+}
+
+/// The generation that answers; `None` when something else does.
+///
+/// # Errors
+/// `PROBE_FAILED`.
+pub async fn generation(live: &Live) -> Result<Option<u64>, Failure> {
+    let path = generation_path(&live.environment);
+    let answer = live.get("generation", "", &path, GENERATION_TIMEOUT).await?;
+    let text = String::from_utf8_lossy(&answer.body);
+    Ok((answer.status == 200).then(|| text.trim().parse().ok()).flatten())
+}
+
+/// What a visitor's request for a page would be answered from; stores nothing.
+pub async fn peek(live: &Live, uri: &str, timeout: Duration) -> CacheStatus {
+    match live.get("peek", "", uri, timeout).await {
+        Ok(answer) => status(answer.cache.as_deref()),
+        Err(_) => CacheStatus::Unknown,
+    }
+}
+
+/// What the two requests of the effect probe said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observed {
+    pub first: CacheStatus,
+    pub second: CacheStatus,
+    /// HTTP status of the second.
+    pub http: u16,
+}
+
+/// Asks for a page the way a visitor would, past the page cache's visitors' entries.
+///
+/// # Errors
+/// `PROBE_FAILED`.
+pub async fn health(tools: &Tools, live: &Live) -> Result<u16, Failure> {
+    let nonce = hex::encode(tools.clock.random::<8>());
+    let HealthDoc { path, timeout_ms, .. } = &live.environment.health;
+    let timeout = Duration::from_millis(u64::from(*timeout_ms));
+    let answer = live.get("effect", &nonce, path, timeout).await?;
+    remove_probe_entry(tools, live, &nonce).await?;
+    Ok(answer.status)
+}
+
+/// Proves that requests go through the cache, or past it. Waits for old workers to leave.
+///
+/// # Errors
+/// `CACHE_EFFECT_MISSING`, `PROBE_FAILED`.
+pub async fn prove(tools: &Tools, live: &Live, enabled: bool) -> Result<Observed, Failure> {
+    let started_ms = tools.clock.monotonic_ms();
+    loop {
+        let observed = observe(tools, live).await?;
+        let off = observed.first == CacheStatus::Off && observed.second == CacheStatus::Off;
+        let seen = observed.first != CacheStatus::Unknown;
+        if seen && off != enabled {
+            return Ok(observed);
+        }
+        let waited_ms = tools.clock.monotonic_ms().saturating_sub(started_ms);
+        if u128::from(waited_ms) > EFFECT_TIMEOUT.as_millis() {
+            return Err(missing(live, observed, enabled));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn missing(live: &Live, observed: Observed, enabled: bool) -> Failure {
+    let path = &live.environment.health.path;
+    let message = match (observed.first, enabled) {
+        (CacheStatus::Unknown, _) => format!(
+            "{path} answered {} without the cache status header: no PHP location answers it, or it has headers of its own",
+            observed.http
+        ),
+        (_, true) => format!("{path} answered {} past the cache", observed.http),
+        (first, false) => format!("{path} still answers {} from a cache", word(first)),
+    };
+    Failure::new(Code::CacheEffectMissing, message)
+}
+
+async fn observe(tools: &Tools, live: &Live) -> Result<Observed, Failure> {
+    let nonce = hex::encode(tools.clock.random::<8>());
+    let HealthDoc { path, timeout_ms, .. } = &live.environment.health;
+    let timeout = Duration::from_millis(u64::from(*timeout_ms));
+    let first = live.get("effect", &nonce, path, timeout).await?;
+    let second = live.get("effect", &nonce, path, timeout).await?;
+    remove_probe_entry(tools, live, &nonce).await?;
+    Ok(Observed {
+        first: status(first.cache.as_deref()),
+        second: status(second.cache.as_deref()),
+        http: second.status,
+    })
+}
+
+async fn remove_probe_entry(tools: &Tools, live: &Live, nonce: &str) -> Result<(), Failure> {
+    let Some(FastcgiDoc { cache_dir, key_format, .. }) = live.environment.fastcgi.clone() else {
+        return Ok(());
+    };
+    let environment = &live.environment;
+    let key = KeyFormat::parse(&key_format)?.expand(
+        live.origin.scheme(),
+        "GET",
+        &environment.domain,
+        &environment.health.path,
+    );
+    let key = probe_key(nonce, &key);
+    let roots = tools.roots.clone();
+    blocking(move || {
+        // No directory, no entry.
+        let Ok(cache) = roots.dir(cache_dir.as_ref()) else { return Ok(()) };
+        match fastcgi::find(&cache, key.as_bytes())? {
+            Some(entry) => entry.remove().map(|_| ()),
+            None => Ok(()),
+        }
+    })
+    .await
+}
+
+/// What was observed, in words a person can check.
+#[must_use]
+pub fn proof(live: &Live, observed: Observed, enabled: bool) -> String {
+    let Observed { first, second, http } = observed;
+    let path = &live.environment.health.path;
+    let (first, second) = (word(first), word(second));
+    if !enabled {
+        return format!("two requests for {path} answered OFF (HTTP {http})");
+    }
+    let so = match second {
+        "HIT" => "the second was answered from the cache",
+        "BYPASS" => "the cache is engaged; its rules let this page pass",
+        _ => "the cache is engaged; the page says it must not be stored",
+    };
+    format!("two requests for {path} answered {first} then {second} (HTTP {http}): {so}")
+}
+
+/// Reads the status header.
+#[must_use]
+pub fn status(header: Option<&str>) -> CacheStatus {
+    match header {
+        Some("MISS") => CacheStatus::Miss,
+        Some("BYPASS") => CacheStatus::Bypass,
+        Some("EXPIRED") => CacheStatus::Expired,
+        Some("STALE") => CacheStatus::Stale,
+        Some("UPDATING") => CacheStatus::Updating,
+        Some("REVALIDATED") => CacheStatus::Revalidated,
+        Some("HIT") => CacheStatus::Hit,
+        Some("OFF") => CacheStatus::Off,
+        Some(_) | None => CacheStatus::Unknown,
+    }
+}
+
+/// A status in nginx's own word.
+#[must_use]
+pub fn word(status: CacheStatus) -> &'static str {
+    match status {
+        CacheStatus::Miss => "MISS",
+        CacheStatus::Bypass => "BYPASS",
+        CacheStatus::Expired => "EXPIRED",
+        CacheStatus::Stale => "STALE",
+        CacheStatus::Updating => "UPDATING",
+        CacheStatus::Revalidated => "REVALIDATED",
+        CacheStatus::Hit => "HIT",
+        CacheStatus::Off => "OFF",
+        CacheStatus::Unknown => "UNKNOWN",
+    }
+}

@@ -1,0 +1,20 @@
+//! What several actions share: one file per thing that can be done to an environment.
+//!
+//! Invariants:
+//! * a step leaves the host as it was or says what it changed to the [`swap`] it was given;
+//! * nothing is written that [`swap`] or [`state`] has not made recoverable first;
+//! * what is rendered is a pure function ([`render`], [`wp_config`], [`keys`]) with tests of
+//!   its own.
+
+pub mod effect;
+pub mod keys;
+pub mod nginx;
+pub mod object_cache;
+pub mod purge;
+pub mod redis_switch;
+pub mod render;
+pub mod run;
+pub mod state;
+pub mod swap;
+pub mod tools;
+pub mod wp_config;

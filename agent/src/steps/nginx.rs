@@ -1,0 +1,331 @@
+//! Testing the configuration, seeing where our files are included, reloading with proof.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hostler_protocol::job::{Code, EnvironmentDoc};
+
+use super::effect::{self, Live};
+use super::render::HeaderLevel;
+use super::run::{Failure, Run, blocking};
+use super::swap::{FILE_BYTES_MAX, Swap};
+use super::tools::Tools;
+use crate::host::fs::{FsError, Look};
+use crate::host::nginx::Tested;
+use crate::host::nginx::tree::{self, Sighting};
+
+/// Longest wait for a new configuration to answer.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long after a line of despair in the log a configuration may still come: nginx tries an
+/// occupied port five times, half a second apart.
+const EMERGENCY_GRACE_MS: u64 = 4_000;
+const POLL: Duration = Duration::from_millis(20);
+
+/// The three paths: http, server, location.
+#[must_use]
+pub fn paths(environment: &EnvironmentDoc) -> [PathBuf; 3] {
+    let nginx = &environment.nginx;
+    [&nginx.http_file, &nginx.server_file, &nginx.location_file].map(PathBuf::from)
+}
+
+/// Which of the files are there, with their bytes.
+///
+/// # Errors
+/// `FILE_FAILED` and its like.
+pub async fn read_files(
+    tools: &Tools,
+    environment: &EnvironmentDoc,
+) -> Result<[Option<Vec<u8>>; 3], Failure> {
+    let (roots, paths) = (tools.roots.clone(), paths(environment));
+    blocking(move || -> Result<_, FsError> {
+        let mut contents = [None, None, None];
+        for (content, path) in contents.iter_mut().zip(&paths) {
+            *content = match roots.place(path) {
+                Ok(place) => place.read(FILE_BYTES_MAX)?.map(|content| content.bytes),
+                Err(FsError::Missing { .. }) => None,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(contents)
+    })
+    .await
+}
+
+/// Tests what is there before anything of ours comes in, and says where our files are included.
+/// Files that do not exist are created empty first (watched by `swap`): a vhost that names one is
+/// broken only because we have not come yet, and a glob shows nothing while it matches nothing.
+///
+/// # Errors
+/// `NGINX_CONFIG_BROKEN` with nginx's own line, `NGINX_NOT_INCLUDED`, `NGINX_HEADERS_DROPPED`.
+pub async fn survey(
+    tools: &Tools,
+    run: &mut Run,
+    environment: &EnvironmentDoc,
+    swap: &mut Swap,
+) -> Result<HeaderLevel, Failure> {
+    let cancel = run.cancel().clone();
+    let dump = run
+        .step("nginx_test_before", async {
+            let files = read_files(tools, environment).await?;
+            let missing: Vec<_> = paths(environment)
+                .into_iter()
+                .zip(&files)
+                .filter_map(|(path, content)| content.is_none().then_some(path))
+                .collect();
+            make_parents(tools, &missing).await?;
+            swap.watch(&missing).await?;
+            for path in &missing {
+                swap.put(path, Vec::new(), Look { mode: 0o640, owner: None }).await?;
+            }
+            let tested = tools.nginx.dump(&cancel).await?;
+            if tested.ok {
+                return Ok((tested.dump, "the configuration passes".to_owned()));
+            }
+            Err(refused(Code::NginxConfigBroken, &tested))
+        })
+        .await?;
+    run.step("includes", async {
+        let level = placed(environment, &tree::sightings(&dump, &paths(environment)))?;
+        let file = match level {
+            HeaderLevel::Http => "http",
+            HeaderLevel::Server => "server",
+            HeaderLevel::Location => "location",
+        };
+        let message =
+            format!("all three files are included; the {file} file adds the status header");
+        Ok((level, message))
+    })
+    .await
+}
+
+/// The directories the files go in: one new level each is ours to make.
+async fn make_parents(tools: &Tools, missing: &[PathBuf]) -> Result<(), Failure> {
+    let (roots, missing) = (tools.roots.clone(), missing.to_vec());
+    blocking(move || -> Result<(), FsError> {
+        for path in &missing {
+            let Some(parent) = path.parent() else { continue };
+            if let Err(FsError::Missing { .. }) = roots.dir(parent)
+                && let (Some(above), Some(name)) = (parent.parent(), parent.file_name())
+            {
+                roots.dir(above)?.make_child(name)?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// A failure that quotes what nginx said of a configuration.
+#[must_use]
+pub fn refused(code: Code, tested: &Tested) -> Failure {
+    Failure::new(code, tested.line()).with_command(
+        tested.command.clone(),
+        tested.status,
+        tested.tail.clone(),
+    )
+}
+
+/// Whether all three files are included where they belong, and which may add the header.
+///
+/// # Errors
+/// `NGINX_NOT_INCLUDED` naming the line to add, `NGINX_HEADERS_DROPPED`.
+pub fn placed(
+    environment: &EnvironmentDoc,
+    sightings: &[Sighting],
+) -> Result<HeaderLevel, Failure> {
+    let domain = &environment.domain;
+    let paths = paths(environment);
+    let blocks = ["http", "server", "location"];
+    let wheres = [
+        "the `http` block".to_owned(),
+        format!("the `server` block of {domain}"),
+        format!("the `location` block of {domain} that passes to PHP"),
+    ];
+    for ((path, block), place) in paths.iter().zip(blocks).zip(&wheres) {
+        let seen: Vec<_> = sightings.iter().filter(|sighting| sighting.file == *path).collect();
+        let good = seen.iter().any(|sighting| {
+            sighting.innermost() == block
+                && sighting.server().is_none_or(|server| server.answers_for(domain))
+        });
+        if good {
+            continue;
+        }
+        let found = seen.first().map_or_else(String::new, |sighting| {
+            let names = sighting.server().map_or_else(String::new, |s| s.server_names.join(" "));
+            format!(" (it is included in a `{}` block {names})", sighting.innermost())
+        });
+        let line = format!("add `include {};` to {place}", path.display());
+        return Err(Failure::new(Code::NginxNotIncluded, format!("{line}{found}")).with_hint(line));
+    }
+    let locations: Vec<_> = sightings
+        .iter()
+        .filter(|sighting| sighting.file == paths[2] && sighting.innermost() == "location")
+        .collect();
+    header_level(&locations)
+}
+
+/// The block in which one more header takes none away, for every place PHP is passed to.
+fn header_level(locations: &[&Sighting]) -> Result<HeaderLevel, Failure> {
+    let mut allowed = vec![HeaderLevel::Server, HeaderLevel::Location, HeaderLevel::Http];
+    for sighting in locations {
+        let nearest = sighting.levels.iter().rposition(|level| level.adds_headers);
+        let name = nearest.map(|at| sighting.levels[at].name.as_str());
+        let innermost = nearest.is_some_and(|at| at + 1 == sighting.levels.len());
+        match name {
+            None => {}
+            Some("location") if innermost => allowed.retain(|l| *l == HeaderLevel::Location),
+            Some("server") => allowed.retain(|l| *l == HeaderLevel::Server),
+            Some("http") => allowed.retain(|l| *l == HeaderLevel::Http),
+            Some(_) => allowed.clear(),
+        }
+    }
+    allowed.first().copied().ok_or_else(|| {
+        Failure::new(
+            Code::NginxHeadersDropped,
+            "the blocks around the PHP location add response headers at levels where one more would take others away",
+        )
+        .with_hint("Move the `add_header` lines of this server to one level: the server or the PHP location.")
+    })
+}
+
+/// Tests the configuration with our files in it.
+///
+/// # Errors
+/// `NGINX_TEST_FAILED` with nginx's own line.
+pub async fn test_after(tools: &Tools, run: &mut Run) -> Result<(), Failure> {
+    let cancel = run.cancel().clone();
+    run.step("nginx_test", async {
+        let tested = tools.nginx.test(&cancel).await?;
+        if tested.ok {
+            return Ok(((), "the configuration passes".to_owned()));
+        }
+        Err(refused(Code::NginxTestFailed, &tested))
+    })
+    .await
+}
+
+/// Reloads and waits until the new configuration answers.
+///
+/// # Errors
+/// `NGINX_RELOAD_FAILED`, `NGINX_RELOAD_NOT_APPLIED` with nginx's own line.
+pub async fn reload(tools: &Tools, run: &mut Run, live: &Live) -> Result<(), Failure> {
+    let mark = tools.nginx.log_mark();
+    run.step("reload", async {
+        if !tools.faults.pretends("reload") {
+            tools.nginx.reload()?;
+        }
+        Ok(((), "told the nginx master process".to_owned()))
+    })
+    .await?;
+    let started_ms = tools.clock.monotonic_ms();
+    run.step("generation", async {
+        let answered = generation(tools, live, mark).await?;
+        let took_ms = tools.clock.monotonic_ms().saturating_sub(started_ms);
+        Ok(((), format!("generation {answered} answered after {took_ms} ms")))
+    })
+    .await
+}
+
+/// Waits until the generation probe answers the generation of `live`.
+///
+/// # Errors
+/// `NGINX_RELOAD_NOT_APPLIED`.
+pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Failure> {
+    let mut last = "nothing".to_owned();
+    let waiting = async {
+        let mut emergency_ms = None;
+        loop {
+            match effect::generation(live).await {
+                Ok(Some(found)) if found == live.generation => return true,
+                Ok(Some(found)) => last = format!("generation {found}"),
+                Ok(None) => last = "no generation".to_owned(),
+                Err(failure) => failure.message().clone_into(&mut last),
+            }
+            let now_ms = tools.clock.monotonic_ms();
+            if emergency_ms.is_none() && tools.nginx.emergency_since(mark) {
+                emergency_ms = Some(now_ms);
+            }
+            if emergency_ms.is_some_and(|at| now_ms.saturating_sub(at) > EMERGENCY_GRACE_MS) {
+                return false;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    if tokio::time::timeout(RELOAD_TIMEOUT, waiting).await.unwrap_or(false) {
+        return Ok(live.generation);
+    }
+    let line = tools.nginx.severe_since(mark);
+    let why = line.unwrap_or_else(|| format!("the generation probe answered {last}"));
+    Err(Failure::new(Code::NginxReloadNotApplied, why))
+}
+
+/// Waits until the generation of `live` answers no more.
+///
+/// # Errors
+/// `NGINX_RELOAD_NOT_APPLIED`.
+pub async fn generation_gone(tools: &Tools, live: &Live) -> Result<(), Failure> {
+    let mark = tools.nginx.log_mark();
+    let waiting = async {
+        while matches!(effect::generation(live).await, Ok(Some(found)) if found == live.generation)
+        {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    if tokio::time::timeout(RELOAD_TIMEOUT, waiting).await.is_ok() {
+        return Ok(());
+    }
+    let line = tools.nginx.severe_since(mark);
+    let why = line.unwrap_or_else(|| format!("generation {} still answers", live.generation));
+    Err(Failure::new(Code::NginxReloadNotApplied, why))
+}
+
+/// Tells nginx of files that were put back, and waits until the old generation answers if there
+/// is one to ask.
+///
+/// # Errors
+/// `NGINX_RELOAD_FAILED`, `NGINX_RELOAD_NOT_APPLIED`.
+pub async fn reload_old(tools: &Tools, old: Option<&Live>) -> Result<(), Failure> {
+    let mark = tools.nginx.log_mark();
+    tools.nginx.reload()?;
+    if let Some(live) = old {
+        generation(tools, live, mark).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::nginx::tree::Level;
+
+    fn sighting(adding: &[&str]) -> Sighting {
+        let level = |name: &str| Level {
+            name: name.to_owned(),
+            args: Vec::new(),
+            server_names: Vec::new(),
+            adds_headers: adding.contains(&name),
+            passes_fastcgi: true,
+            caches: false,
+        };
+        let levels = ["http", "server", "location"].map(level).to_vec();
+        Sighting { file: PathBuf::new(), levels }
+    }
+
+    #[test]
+    fn the_header_goes_where_it_takes_none_away() {
+        let cases: [(&[&str], HeaderLevel); 5] = [
+            (&[], HeaderLevel::Server),
+            (&["http"], HeaderLevel::Http),
+            (&["server"], HeaderLevel::Server),
+            (&["http", "server"], HeaderLevel::Server),
+            (&["server", "location"], HeaderLevel::Location),
+        ];
+        for (adding, expected) in cases {
+            assert_eq!(header_level(&[&sighting(adding)]), Ok(expected), "{adding:?}");
+        }
+        let both = [&sighting(&["server"]), &sighting(&["location"])];
+        assert_eq!(header_level(&both).unwrap_err().code(), "NGINX_HEADERS_DROPPED");
+        let same = [&sighting(&["server"]), &sighting(&[])];
+        assert_eq!(header_level(&same), Ok(HeaderLevel::Server));
+    }
+}

@@ -1,0 +1,344 @@
+//! The three nginx files of an environment, as text. Pure: the same plan gives the same bytes.
+//!
+//! * the *http* file declares the cache zone (also while the cache is off: removing the zone
+//!   would drop its keys) and the maps; it holds the probe secret and is not for everyone's eyes;
+//! * the *server* file answers the generation probe, only to who knows the secret;
+//! * the *location* file turns the cache on, or off.
+//!
+//! Every variable and the zone carry the environment's id, so environments never meet.
+//!
+//! The status header. nginx drops inherited `add_header`s in any block that has one of its own,
+//! so ours, put in the wrong block, would silently take a site's security headers away. It goes
+//! to a block that adds headers already, or to the server if none does: [`HeaderLevel`].
+
+use hostler_protocol::job::{AppKind, Code, EnvironmentDoc, FastcgiDoc};
+
+use super::keys::KeyFormat;
+use super::run::Failure;
+
+/// Which file carries the status header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderLevel {
+    Http,
+    Server,
+    Location,
+}
+
+/// What is to be rendered.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    pub environment: &'a EnvironmentDoc,
+    pub fastcgi: &'a FastcgiDoc,
+    pub enabled: bool,
+    pub generation: u64,
+    pub secret: &'a str,
+    pub header: HeaderLevel,
+}
+
+/// The three files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rendered {
+    pub http: String,
+    pub server: String,
+    pub location: String,
+}
+
+/// Cookies, paths and the like that make a WordPress answer personal.
+const WORDPRESS_COOKIES: &str = "wordpress_[a-f0-9]|wordpress_logged_in|wp-postpass|comment_author|woocommerce_items_in_cart|woocommerce_cart_hash|wp_woocommerce_session";
+const WORDPRESS_URIS: &str = "^/(.*/)?(wp-admin(/|$|[?])|wp-json(/|$|[?])|wp-[a-z-]+[.]php|xmlrpc[.]php|feed(/|$|[?])|cart(/|$|[?])|checkout(/|$|[?])|my-account(/|$|[?]))|[?&](rest_route|add-to-cart)=";
+
+/// Prefix of an environment's variables, and name of its zone.
+#[must_use]
+pub fn prefix(environment: &EnvironmentDoc) -> String {
+    let id = environment.id.as_str();
+    format!("hostler_{}", id.split_once('_').map_or(id, |(_, body)| body))
+}
+
+/// Path of the generation probe.
+#[must_use]
+pub fn generation_path(environment: &EnvironmentDoc) -> String {
+    format!("/.well-known/hostler/{}/generation", environment.id)
+}
+
+/// Key of an entry made by the effect probe with that nonce, given the visitors' key.
+#[must_use]
+pub fn probe_key(nonce: &str, key: &str) -> String {
+    format!("hostler-probe:{nonce}:{key}")
+}
+
+/// Whether everything that goes into the files may stand there. The agent does not rely on its
+/// controller for this: a quote or a semicolon in a path would be a directive of its own.
+///
+/// # Errors
+/// `SPEC_INVALID`, `KEY_FORMAT_UNSUPPORTED`.
+pub fn check(environment: &EnvironmentDoc, fastcgi: &FastcgiDoc) -> Result<(), Failure> {
+    let path_ok = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@~,".contains(&byte))
+    };
+    let domain_ok = !environment.domain.is_empty()
+        && environment.domain.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte)
+        });
+    if !path_ok(&fastcgi.cache_dir) {
+        let message = format!("`{}` cannot stand in an nginx configuration", fastcgi.cache_dir);
+        return Err(Failure::new(Code::SpecInvalid, message));
+    }
+    if !domain_ok {
+        let message = format!("`{}` is no lower-case host name", environment.domain);
+        return Err(Failure::new(Code::SpecInvalid, message));
+    }
+    if fastcgi.zone_mib == 0 || fastcgi.size_mib_max == 0 || fastcgi.inactive_secs == 0 {
+        return Err(Failure::new(Code::SpecInvalid, "a cache size or time is 0"));
+    }
+    KeyFormat::parse(&fastcgi.key_format).map(|_| ())
+}
+
+/// Renders the files.
+#[must_use]
+pub fn render(plan: &Plan<'_>) -> Rendered {
+    Rendered { http: http(plan), server: server(plan), location: location(plan) }
+}
+
+fn head(plan: &Plan<'_>, file: &str) -> String {
+    let Plan { environment, generation, .. } = plan;
+    format!(
+        "# Written by Hostler for {} ({} {}), generation {generation}.\n# {file} Changes made here are lost.\n",
+        environment.id,
+        one_line(&environment.site),
+        one_line(&environment.name),
+    )
+}
+
+/// Names are free text; in a comment only a line break could do harm.
+fn one_line(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).collect()
+}
+
+fn http(plan: &Plan<'_>) -> String {
+    let p = prefix(plan.environment);
+    let FastcgiDoc { cache_dir, zone_mib, size_mib_max, inactive_secs, .. } = plan.fastcgi;
+    let secret = plan.secret;
+    let mut text = head(plan, "Include it in http {}.");
+    text.push_str(&format!(
+        r#"
+fastcgi_cache_path {cache_dir} levels=1:2 keys_zone={p}:{zone_mib}m inactive={inactive_secs}s max_size={size_mib_max}m use_temp_path=off;
+
+map $http_x_hostler_probe ${p}_mode {{
+    default "";
+    "effect:{secret}" effect;
+    "peek:{secret}" peek;
+    "generation:{secret}" generation;
+}}
+map ${p}_mode ${p}_key {{
+    default "";
+    effect "hostler-probe:$http_x_hostler_nonce:";
+}}
+map ${p}_mode ${p}_peek {{
+    default "";
+    peek 1;
+}}
+map $http_authorization ${p}_auth {{
+    default 1;
+    "" "";
+}}
+"#
+    ));
+    if plan.environment.kind == AppKind::Wordpress {
+        text.push_str(&format!(
+            r#"map $http_cookie ${p}_cookie {{
+    default "";
+    "~*{WORDPRESS_COOKIES}" 1;
+}}
+map $request_uri ${p}_uri {{
+    default "";
+    "~*{WORDPRESS_URIS}" 1;
+}}
+"#
+        ));
+    }
+    text.push_str(&format!(
+        r#"map $upstream_cache_status ${p}_status {{
+    default $upstream_cache_status;
+    "" OFF;
+}}
+"#
+    ));
+    if plan.header == HeaderLevel::Http {
+        // Up here every site of the host would carry it: only answers for our domain do.
+        let domain = plan.environment.domain.replace('.', "[.]");
+        text.push_str(&format!(
+            r#"map $host ${p}_here {{
+    default "";
+    "~^{domain}$" ${p}_status;
+}}
+add_header X-Hostler-Cache ${p}_here always;
+"#
+        ));
+    }
+    text
+}
+
+fn server(plan: &Plan<'_>) -> String {
+    let p = prefix(plan.environment);
+    let mut text = head(plan, "Include it in the server {} of the domain.");
+    text.push_str(&format!(
+        r#"
+location = {path} {{
+    if (${p}_mode != generation) {{
+        return 404;
+    }}
+    access_log off;
+    default_type text/plain;
+    return 200 "{generation}\n";
+}}
+"#,
+        path = generation_path(plan.environment),
+        generation = plan.generation,
+    ));
+    if plan.header == HeaderLevel::Server {
+        text.push_str(&format!("add_header X-Hostler-Cache ${p}_status always;\n"));
+    }
+    text
+}
+
+fn location(plan: &Plan<'_>) -> String {
+    let p = prefix(plan.environment);
+    let mut text = head(plan, "Include it in the location {} that passes to PHP.");
+    text.push('\n');
+    if plan.enabled {
+        let FastcgiDoc { key_format, valid_secs, .. } = plan.fastcgi;
+        let personal = match plan.environment.kind {
+            AppKind::Php => format!("${p}_auth"),
+            AppKind::Wordpress => format!("${p}_auth ${p}_cookie ${p}_uri"),
+        };
+        text.push_str(&format!(
+            r#"fastcgi_cache {p};
+fastcgi_cache_key "${p}_key{key_format}";
+fastcgi_cache_methods GET HEAD;
+fastcgi_cache_valid 200 301 302 {valid_secs}s;
+fastcgi_cache_use_stale error timeout updating invalid_header http_500 http_503;
+fastcgi_cache_background_update on;
+fastcgi_cache_lock on;
+fastcgi_cache_bypass {personal};
+fastcgi_no_cache {personal} ${p}_peek;
+open_file_cache off;
+"#
+        ));
+    } else {
+        text.push_str("fastcgi_cache off;\n");
+    }
+    if plan.header == HeaderLevel::Location {
+        text.push_str(&format!("add_header X-Hostler-Cache ${p}_status always;\n"));
+    }
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use hostler_protocol::id::EnvironmentId;
+    use hostler_protocol::job::{HealthDoc, KEY_FORMAT_DEFAULT, NginxDoc};
+
+    use super::*;
+
+    pub(crate) fn environment(kind: AppKind) -> EnvironmentDoc {
+        EnvironmentDoc {
+            id: EnvironmentId::from_parts(0, [0; 10]),
+            site: "shop".to_owned(),
+            name: "production\n}".to_owned(),
+            domain: "shop.test".to_owned(),
+            kind,
+            docroot: "/srv/shop".to_owned(),
+            user: "www-data".to_owned(),
+            nginx: NginxDoc {
+                http_file: "/etc/nginx/hostler/shop/http.conf".to_owned(),
+                server_file: "/etc/nginx/hostler/shop/server.conf".to_owned(),
+                location_file: "/etc/nginx/hostler/shop/location.conf".to_owned(),
+                probe_origin: "http://127.0.0.1".to_owned(),
+            },
+            fastcgi: Some(FastcgiDoc {
+                cache_dir: "/var/cache/nginx/shop".to_owned(),
+                key_format: KEY_FORMAT_DEFAULT.to_owned(),
+                zone_mib: 10,
+                size_mib_max: 256,
+                inactive_secs: 3600,
+                valid_secs: 600,
+            }),
+            redis: None,
+            health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1000 },
+        }
+    }
+
+    fn rendered(kind: AppKind, enabled: bool, header: HeaderLevel) -> Rendered {
+        let environment = environment(kind);
+        let fastcgi = environment.fastcgi.as_ref().unwrap();
+        let plan = Plan {
+            environment: &environment,
+            fastcgi,
+            enabled,
+            generation: 7,
+            secret: "s",
+            header,
+        };
+        render(&plan)
+    }
+
+    #[test]
+    fn the_location_file_when_on() {
+        let text = rendered(AppKind::Php, true, HeaderLevel::Server).location;
+        assert_eq!(
+            text,
+            r#"# Written by Hostler for env_00000000000000000000000000 (shop production}), generation 7.
+# Include it in the location {} that passes to PHP. Changes made here are lost.
+
+fastcgi_cache hostler_00000000000000000000000000;
+fastcgi_cache_key "$hostler_00000000000000000000000000_key$scheme$request_method$host$request_uri";
+fastcgi_cache_methods GET HEAD;
+fastcgi_cache_valid 200 301 302 600s;
+fastcgi_cache_use_stale error timeout updating invalid_header http_500 http_503;
+fastcgi_cache_background_update on;
+fastcgi_cache_lock on;
+fastcgi_cache_bypass $hostler_00000000000000000000000000_auth;
+fastcgi_no_cache $hostler_00000000000000000000000000_auth $hostler_00000000000000000000000000_peek;
+open_file_cache off;
+"#
+        );
+    }
+
+    #[test]
+    fn off_keeps_the_zone_and_caches_nothing() {
+        let files = rendered(AppKind::Php, false, HeaderLevel::Server);
+        assert!(files.location.ends_with("\nfastcgi_cache off;\n"), "{}", files.location);
+        assert!(files.http.contains("keys_zone=hostler_00000000000000000000000000:10m"));
+    }
+
+    #[test]
+    fn the_status_header_stands_in_exactly_one_file() {
+        for header in [HeaderLevel::Http, HeaderLevel::Server, HeaderLevel::Location] {
+            let Rendered { http, server, location } = rendered(AppKind::Php, true, header);
+            let with = [http, server, location].map(|text| text.contains("add_header"));
+            let expected = [HeaderLevel::Http, HeaderLevel::Server, HeaderLevel::Location]
+                .map(|level| level == header);
+            assert_eq!(with, expected, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn only_wordpress_has_wordpress_rules() {
+        let wordpress = rendered(AppKind::Wordpress, true, HeaderLevel::Server);
+        assert!(wordpress.http.contains("woocommerce") && wordpress.location.contains("_cookie"));
+        let php = rendered(AppKind::Php, true, HeaderLevel::Server);
+        assert!(!php.http.contains("woocommerce") && !php.location.contains("_cookie"));
+    }
+
+    #[test]
+    fn nothing_that_ends_a_directive_gets_in() {
+        let mut bad = environment(AppKind::Php);
+        let mut fastcgi = bad.fastcgi.clone().unwrap();
+        assert_eq!(check(&bad, &fastcgi), Ok(()));
+        fastcgi.cache_dir = "/var/cache; load_module /tmp/x".to_owned();
+        assert_eq!(check(&bad, &fastcgi).unwrap_err().code(), "SPEC_INVALID");
+        let fastcgi = bad.fastcgi.clone().unwrap();
+        bad.domain = "a.test\"".to_owned();
+        assert_eq!(check(&bad, &fastcgi).unwrap_err().code(), "SPEC_INVALID");
+    }
+}

@@ -1,0 +1,91 @@
+//! What every step works with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use hostler_protocol::id::EnvironmentId;
+use hostler_protocol::job::{Code, EnvironmentDoc};
+use tokio::sync::Mutex;
+
+use super::run::Failure;
+use crate::clock::Clock;
+use crate::host::fake::Faults;
+use crate::host::fs::{FsError, Place, Roots};
+use crate::host::nginx::Nginx;
+use crate::host::probe::Origin;
+use crate::policy::Policy;
+
+/// The host as steps see it; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    pub policy: Arc<Policy>,
+    /// Where jobs may read and write.
+    pub roots: Roots,
+    /// Where the agent keeps its own files.
+    pub state_dir: PathBuf,
+    pub clock: Clock,
+    pub faults: Faults,
+    pub nginx: Nginx,
+    /// nginx has one configuration per host: who tests, swaps and reloads does so alone.
+    pub nginx_lock: Arc<Mutex<()>>,
+}
+
+impl Tools {
+    /// The host of that policy.
+    #[must_use]
+    pub fn new(policy: Policy, state_dir: PathBuf, clock: Clock, faults: Faults) -> Self {
+        let nginx = Nginx {
+            command: policy.nginx_command.clone(),
+            pid_file: policy.nginx_pid_file.clone(),
+            error_log: policy.nginx_error_log.clone(),
+        };
+        Self {
+            roots: Roots::new(&policy.roots),
+            policy: Arc::new(policy),
+            state_dir,
+            clock,
+            faults,
+            nginx,
+            nginx_lock: Arc::default(),
+        }
+    }
+
+    /// The agent's own file of an environment, in a directory of that kind, made if missing.
+    ///
+    /// # Errors
+    /// Any [`FsError`].
+    pub fn state_place(
+        &self,
+        kind: &'static str,
+        environment: &EnvironmentId,
+    ) -> Result<Place, FsError> {
+        std::fs::create_dir_all(&self.state_dir).map_err(|source| FsError::Io {
+            action: "create",
+            path: self.state_dir.clone(),
+            source,
+        })?;
+        let roots = Roots::new(std::slice::from_ref(&self.state_dir));
+        roots.dir(&self.state_dir)?.make_child(kind.as_ref())?;
+        roots.place(&self.state_dir.join(kind).join(format!("{environment}.json")))
+    }
+
+    /// Where probes of an environment connect, if the policy permits it.
+    ///
+    /// # Errors
+    /// `SPEC_INVALID`, `POLICY_REFUSED`.
+    pub fn origin(&self, environment: &EnvironmentDoc) -> Result<Origin, Failure> {
+        let text = &environment.nginx.probe_origin;
+        let origin = Origin::parse(text).ok_or_else(|| {
+            Failure::new(
+                Code::SpecInvalid,
+                format!("`{text}` is no origin such as http://127.0.0.1"),
+            )
+        })?;
+        if self.policy.probe_hosts.contains(&origin.host) {
+            return Ok(origin);
+        }
+        let message = format!("this host does not permit probes to `{}`", origin.host);
+        Err(Failure::new(Code::PolicyRefused, message)
+            .with_hint("Add it to `probe_hosts` in the agent's policy file if it should."))
+    }
+}
