@@ -12,6 +12,7 @@ pub mod event;
 pub mod host;
 pub mod job;
 pub mod site;
+pub mod spec;
 pub mod template;
 pub mod token;
 

@@ -1,0 +1,53 @@
+//! What a claimed job is told to do: resolved when it is claimed, never when it was asked for.
+
+use hostler_protocol::job::{
+    CacheSet, CheckSpec, Code, JobError, JobSpec, JobType, PurgeScope, PurgeSpec, RemoveSpec,
+    ToggleSpec,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Environment, Job};
+
+/// The `request` document of a purge job. Of the other types nothing is asked but the type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PurgeRequest {
+    pub caches: CacheSet,
+    pub scope: PurgeScope,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// The specification of a claimed job. A toggle takes the flags as they are desired now.
+///
+/// # Errors
+/// `SPEC_INVALID` when the job has no environment or its request cannot be read.
+pub fn resolve(
+    job: &Job,
+    environment: Option<&Environment>,
+    generation: u64,
+) -> Result<JobSpec, JobError> {
+    let invalid = |message: String| JobError::new(Code::SpecInvalid, message);
+    let environment = environment
+        .ok_or_else(|| invalid("the job's environment is no longer known".to_owned()))?;
+    let doc = environment.doc.clone();
+    Ok(match job.job_type {
+        JobType::EnvCacheToggle => JobSpec::EnvCacheToggle(ToggleSpec {
+            environment: doc,
+            fastcgi_enabled: environment.fastcgi.as_ref().map(|flag| flag.desired),
+            redis_enabled: environment.redis.as_ref().map(|flag| flag.desired),
+            generation,
+        }),
+        JobType::CachePurge => {
+            let asked: PurgeRequest = serde_json::from_value(job.request.clone())
+                .map_err(|error| invalid(format!("the purge's request cannot be read: {error}")))?;
+            JobSpec::CachePurge(PurgeSpec {
+                environment: doc,
+                caches: asked.caches,
+                scope: asked.scope,
+                dry_run: asked.dry_run,
+            })
+        }
+        JobType::EnvCheck => JobSpec::EnvCheck(CheckSpec { environment: doc }),
+        JobType::EnvDelete => JobSpec::EnvDelete(RemoveSpec { environment: doc, generation }),
+    })
+}
