@@ -4,6 +4,7 @@ pub mod app;
 pub mod clock;
 pub mod domain;
 pub mod events;
+pub mod fleet;
 pub mod pki;
 pub mod store;
 pub mod templates;

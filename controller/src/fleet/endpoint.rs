@@ -1,0 +1,252 @@
+//! The UDP port: handshakes within limits, each connection to enrolment or to a session.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hostler_protocol::message::close;
+use hostler_protocol::{ALPN_ENROL, ALPN_SESSION, IDLE_SECS, JOB_STREAMS_MAX, KEEP_ALIVE_SECS};
+use quinn::crypto::rustls::HandshakeData;
+use quinn::{
+    Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
+};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::rate::RateLimit;
+use super::tls::{self, Served};
+use super::{Fleet, PeerIdentity, enrolment, session};
+use crate::domain::Micros;
+use crate::pki::{PkiError, SERVER_SECS};
+
+/// Bytes asked for as the UDP socket's receive buffer: what a fleet answering at once needs.
+pub const UDP_RECEIVE_BYTES: usize = 32 * 1024 * 1024;
+/// Handshakes in flight at once; more are refused.
+pub const HANDSHAKES_MAX: usize = 512;
+/// From this many handshakes in flight on, a source has to prove its address first.
+pub const HANDSHAKES_UNPROVEN_MAX: usize = 64;
+/// Connections at once; more are refused.
+pub const CONNECTIONS_MAX: usize = 20_000;
+/// Seconds a handshake may take.
+pub const HANDSHAKE_SECS: u64 = 10;
+/// Bytes an agent may have in flight on one stream: a whole frame fits.
+pub const STREAM_WINDOW_BYTES: u32 = 1024 * 1024 + 64 * 1024;
+/// Bytes an agent may have in flight on all its streams.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Bytes that may wait here for an agent's acknowledgement.
+pub const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+/// Seconds between two looks at the age of the controller's certificate.
+const CERTIFICATE_LOOK_SECS: u64 = 600;
+/// Milliseconds to tell agents to come back after a drain, spread evenly.
+const DRAIN_SPREAD_MS: u64 = 5_000;
+/// Seconds connections get to end at a shutdown.
+const DRAIN_SECS: u64 = 3;
+
+/// Why the endpoint cannot stand.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    #[error("the agents' port cannot be used")]
+    Socket(#[from] std::io::Error),
+    #[error("the controller's certificate cannot be made")]
+    Pki(#[from] PkiError),
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    #[error("client certificates cannot be verified")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    #[error("TLS lacks QUIC's first cipher suite")]
+    Suite(#[from] quinn::crypto::rustls::NoInitialCipherSuite),
+}
+
+/// The agents' port, open.
+#[derive(Debug)]
+pub struct Port {
+    endpoint: Endpoint,
+    served: Arc<Served>,
+    fleet: Fleet,
+    handshakes: Arc<Semaphore>,
+    enrolments: Arc<Mutex<RateLimit>>,
+}
+
+impl Port {
+    /// Opens the port on a bound socket. To be called within the runtime.
+    ///
+    /// # Errors
+    /// [`EndpointError`] when the socket, the certificate or TLS is not usable.
+    pub fn open(fleet: Fleet, socket: UdpSocket) -> Result<Self, EndpointError> {
+        widen_receive_buffer(&socket);
+        let served = Served::new(Arc::clone(&fleet.authority))?;
+        let mut config =
+            ServerConfig::with_crypto(Arc::new(tls::server_config(Arc::clone(&served))?));
+        config.transport_config(Arc::new(transport()));
+        config.max_incoming(HANDSHAKES_MAX);
+        config.incoming_buffer_size(16 * 1024).incoming_buffer_size_total(8 * 1024 * 1024);
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(config),
+            socket,
+            Arc::new(quinn::TokioRuntime),
+        )?;
+        Ok(Self {
+            endpoint,
+            served,
+            fleet,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            enrolments: Arc::new(Mutex::new(RateLimit::default())),
+        })
+    }
+
+    /// Where the port is.
+    ///
+    /// # Errors
+    /// [`EndpointError::Socket`] if the socket does not say.
+    pub fn local_addr(&self) -> Result<SocketAddr, EndpointError> {
+        Ok(self.endpoint.local_addr()?)
+    }
+
+    /// Serves until the shutdown, then lets agents go within a bounded time.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        let mut look = tokio::time::interval(Duration::from_secs(CERTIFICATE_LOOK_SECS));
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                _ = look.tick() => self.renew_certificate(),
+                incoming = self.endpoint.accept() => match incoming {
+                    Some(incoming) => self.admit(incoming),
+                    None => break,
+                },
+            }
+        }
+        self.endpoint.set_server_config(None);
+        self.fleet.agents.drain(DRAIN_SPREAD_MS);
+        self.fleet.tasks.close();
+        let drained = Duration::from_secs(DRAIN_SECS);
+        if tokio::time::timeout(drained, self.fleet.tasks.wait()).await.is_err() {
+            tracing::warn!("some agents' sessions did not end in time and are cut off");
+        }
+        self.endpoint.close(VarInt::from_u32(close::DRAINING), b"the controller shuts down");
+        if tokio::time::timeout(drained, self.endpoint.wait_idle()).await.is_err() {
+            tracing::debug!("connections were still draining");
+        }
+    }
+
+    fn renew_certificate(&self) {
+        let now = self.fleet.app.clock.now();
+        let halfway = Micros(self.served.expires_at().0 - Micros(0).plus_secs(SERVER_SECS / 2).0);
+        if now >= halfway {
+            match self.served.renew() {
+                Ok(()) => tracing::info!("the controller's certificate was renewed"),
+                Err(error) => tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "the controller's certificate could not be renewed"
+                ),
+            }
+        }
+    }
+
+    fn admit(&self, incoming: Incoming) {
+        let under_way = HANDSHAKES_MAX - self.handshakes.available_permits();
+        if under_way >= HANDSHAKES_UNPROVEN_MAX
+            && !incoming.remote_address_validated()
+            && incoming.may_retry()
+        {
+            if incoming.retry().is_err() {
+                refused("retry");
+            }
+            return;
+        }
+        let room = self.endpoint.open_connections() < CONNECTIONS_MAX;
+        let Some(permit) = Arc::clone(&self.handshakes).try_acquire_owned().ok().filter(|_| room)
+        else {
+            refused("busy");
+            return incoming.refuse();
+        };
+        let (fleet, enrolments) = (self.fleet.clone(), Arc::clone(&self.enrolments));
+        self.fleet.tasks.spawn(async move {
+            let handshake = async { incoming.accept()?.await };
+            let limit = Duration::from_secs(HANDSHAKE_SECS);
+            match tokio::time::timeout(limit, handshake).await {
+                Ok(Ok(connection)) => {
+                    drop(permit);
+                    serve_connection(fleet, &enrolments, connection).await;
+                }
+                Ok(Err(error)) => {
+                    refused("tls");
+                    tracing::debug!(%error, "a handshake failed");
+                }
+                Err(_) => refused("slow"),
+            }
+        });
+    }
+}
+
+async fn serve_connection(fleet: Fleet, enrolments: &Mutex<RateLimit>, connection: Connection) {
+    let alpn = connection
+        .handshake_data()
+        .and_then(|data| data.downcast::<HandshakeData>().ok())
+        .and_then(|data| data.protocol);
+    match alpn.as_deref() {
+        Some(ALPN_ENROL) => {
+            let source = connection.remote_address().ip();
+            let now_ms = fleet.app.clock.monotonic_ms();
+            let allowed =
+                enrolments.lock().unwrap_or_else(PoisonError::into_inner).allow(source, now_ms);
+            enrolment::serve(&fleet, &connection, allowed).await;
+        }
+        Some(ALPN_SESSION) => match PeerIdentity::check(&fleet.app, &connection).await {
+            Ok(Some(peer)) => Box::pin(session::serve(fleet, connection, peer)).await,
+            Ok(None) => {
+                refused("unauthenticated");
+                let reason = b"no certificate of an enrolled host";
+                connection.close(VarInt::from_u32(close::UNAUTHENTICATED), reason);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a host cannot be looked up");
+                connection.close(VarInt::from_u32(close::UNAVAILABLE), b"try again later");
+            }
+        },
+        Some(_) | None => connection.close(VarInt::from_u32(close::PROTOCOL), b"unknown ALPN"),
+    }
+}
+
+fn refused(why: &'static str) {
+    metrics::counter!("hostler_handshakes_refused_total", "reason" => why).increment(1);
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    // One control stream beside the job streams.
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(JOB_STREAMS_MAX + 1))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .datagram_receive_buffer_size(None)
+        .datagram_send_buffer_size(0)
+        .keep_alive_interval(Some(Duration::from_secs(KEEP_ALIVE_SECS)))
+        .max_idle_timeout(Some(
+            VarInt::from_u32(u32::try_from(IDLE_SECS * 1000).unwrap_or(45_000)).into(),
+        ));
+    transport
+}
+
+/// Asks for a large receive buffer, reads back what was given, and says so if it is less.
+fn widen_receive_buffer(socket: &UdpSocket) {
+    use rustix::net::sockopt;
+    if sockopt::set_socket_recv_buffer_size_force(socket, UDP_RECEIVE_BYTES).is_err()
+        && let Err(error) = sockopt::set_socket_recv_buffer_size(socket, UDP_RECEIVE_BYTES)
+    {
+        tracing::warn!(%error, "the UDP receive buffer cannot be set");
+    }
+    let Ok(given) = sockopt::socket_recv_buffer_size(socket) else { return };
+    #[expect(clippy::cast_precision_loss, reason = "a buffer's size is far below 2^52")]
+    metrics::gauge!("hostler_udp_receive_buffer_bytes").set(given as f64);
+    if given < UDP_RECEIVE_BYTES {
+        tracing::warn!(
+            given_bytes = given,
+            asked_bytes = UDP_RECEIVE_BYTES,
+            "the UDP receive buffer is small: a large fleet answering at once will lose packets; \
+             raise net.core.rmem_max"
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! Frames over QUIC streams.
+
+use std::time::Duration;
+
+use hostler_protocol::codec::{self, Decoder, FrameError};
+use hostler_protocol::message::{ToAgent, ToController};
+use quinn::{RecvStream, SendStream};
+use tokio::sync::mpsc;
+
+/// Frames that may wait to be written on one stream.
+pub(super) const STREAM_FRAMES_MAX: usize = 16;
+/// Bytes taken from a stream at once.
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Seconds the last bytes of a stream may take to be acknowledged.
+const FINISH_SECS: u64 = 2;
+
+/// Reads whole frames from a stream.
+#[derive(Debug)]
+pub(super) struct FrameReader {
+    stream: RecvStream,
+    decoder: Decoder,
+}
+
+/// Why no more frames come.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadError {
+    /// The agent does not keep to the framing.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// The stream or its connection is gone.
+    #[error("the stream is gone")]
+    Stream(#[source] quinn::ReadError),
+}
+
+impl FrameReader {
+    pub(super) fn new(stream: RecvStream) -> Self {
+        Self { stream, decoder: Decoder::new() }
+    }
+
+    /// The next message, `None` at a clean end.
+    pub(super) async fn next(&mut self) -> Result<Option<ToController>, ReadError> {
+        loop {
+            if let Some(payload) = self.decoder.next_payload()? {
+                return Ok(Some(codec::decode(&payload)?));
+            }
+            match self.stream.read_chunk(READ_BYTES_MAX, true).await.map_err(ReadError::Stream)? {
+                Some(chunk) => self.decoder.ingest(&chunk.bytes),
+                None => {
+                    self.decoder.finish()?;
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+/// Writes messages in their order; ends the stream when the sender is gone, and waits a bounded
+/// time for the agent to have it all.
+pub(super) async fn write_all(mut stream: SendStream, mut messages: mpsc::Receiver<ToAgent>) {
+    while let Some(message) = messages.recv().await {
+        let frame = match codec::encode(&message) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::error!(%error, "a message does not fit a frame and is not sent");
+                continue;
+            }
+        };
+        if stream.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
+    if stream.finish().is_ok() {
+        let acknowledged = stream.stopped();
+        drop(tokio::time::timeout(Duration::from_secs(FINISH_SECS), acknowledged).await);
+    }
+}

@@ -1,0 +1,79 @@
+//! TLS as the endpoint speaks it: 1.3 only, ring, no early data, no resumption.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use hostler_protocol::{ALPN_ENROL, ALPN_SESSION};
+use quinn::crypto::rustls::QuicServerConfig;
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring;
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use rustls::sign::CertifiedKey;
+
+use super::EndpointError;
+use crate::domain::Micros;
+use crate::pki::Authority;
+
+/// The controller's certificate, replaced while connections come in.
+#[derive(Debug)]
+pub(super) struct Served {
+    authority: Arc<Authority>,
+    current: RwLock<(Arc<CertifiedKey>, Micros)>,
+}
+
+impl Served {
+    pub(super) fn new(authority: Arc<Authority>) -> Result<Arc<Self>, EndpointError> {
+        let current = RwLock::new(certify(&authority)?);
+        Ok(Arc::new(Self { authority, current }))
+    }
+
+    /// When the certificate in use ends.
+    pub(super) fn expires_at(&self) -> Micros {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    /// Replaces the certificate, and the authority above it if that is near its end.
+    pub(super) fn renew(&self) -> Result<(), EndpointError> {
+        self.authority.renew_issuing()?;
+        let fresh = certify(&self.authority)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).0))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn certify(authority: &Authority) -> Result<(Arc<CertifiedKey>, Micros), EndpointError> {
+    let server = authority.sign_server()?;
+    let key = ring::sign::any_supported_type(&server.key)?;
+    Ok((Arc::new(CertifiedKey::new(server.chain, key)), server.expires_at))
+}
+
+/// The TLS side of the endpoint. Client certificates are optional here: enrolment has none.
+pub(super) fn server_config(served: Arc<Served>) -> Result<QuicServerConfig, EndpointError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(served.authority.root().clone())?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(served);
+    config.alpn_protocols = vec![ALPN_SESSION.to_vec(), ALPN_ENROL.to_vec()];
+    // A resumed session would skip the look at the client's certificate and its end.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(QuicServerConfig::try_from(config)?)
+}
