@@ -7,5 +7,7 @@ pub mod events;
 pub mod fleet;
 pub mod pki;
 pub mod store;
+pub mod tasks;
+pub mod telemetry;
 pub mod templates;
 pub mod views;

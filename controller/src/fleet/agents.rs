@@ -93,9 +93,10 @@ impl Agents {
             .collect()
     }
 
-    /// Waits until a session was welcomed or has room again; to be created before looking.
-    pub async fn changed(&self) {
-        self.inner.changed.notified().await;
+    /// Ends when a session is welcomed or has room again; counts from its creation, not from its
+    /// first poll, so create it before looking.
+    pub fn changed(&self) -> impl Future<Output = ()> + '_ {
+        self.inner.changed.notified()
     }
 
     /// Hands an order to the host's session of this epoch.

@@ -1,0 +1,88 @@
+//! What dispatch asks for and what it does with the answer, without IO.
+
+use hostler_protocol::message::AttemptRef;
+
+use crate::domain::spec;
+use crate::fleet::Connected;
+use crate::store::{ClaimHost, Claimed};
+
+/// Jobs a host runs at once.
+pub const HOST_SLOTS: usize = 4;
+/// Jobs claimed in one unit.
+pub const CLAIM_MAX: u32 = 256;
+
+/// The hosts with room, and how much.
+#[must_use]
+pub fn hosts_with_room(connected: Vec<Connected>) -> Vec<ClaimHost> {
+    let mut hosts: Vec<ClaimHost> = connected
+        .into_iter()
+        .filter(|session| session.in_flight < HOST_SLOTS)
+        .map(|session| ClaimHost {
+            slots: u32::try_from(HOST_SLOTS - session.in_flight).unwrap_or(1),
+            host: session.host,
+            epoch: session.epoch,
+        })
+        .collect();
+    hosts.sort_by(|a, b| a.host.cmp(&b.host));
+    hosts
+}
+
+/// A claimed job on its way to its host.
+#[derive(Debug)]
+pub enum Plan {
+    /// Hand it to the session of this epoch.
+    Run { attempt: AttemptRef, epoch: u64, spec: Vec<u8> },
+    /// It can never run: settle it with this error.
+    Fail { attempt: AttemptRef, error: hostler_protocol::job::JobError },
+    /// Its session is gone by now: queue it again.
+    Return { attempt: AttemptRef },
+}
+
+/// Decides what becomes of a claimed job.
+#[must_use]
+pub fn plan(claimed: &Claimed, hosts: &[ClaimHost]) -> Plan {
+    let job = &claimed.job;
+    let attempt = AttemptRef { job: job.id.clone(), attempt: job.attempt };
+    let Some(host) = hosts.iter().find(|host| host.host == job.host_id) else {
+        return Plan::Return { attempt };
+    };
+    match spec::resolve(job, claimed.environment.as_ref(), claimed.generation) {
+        Ok(spec) => {
+            let spec = hostler_protocol::job::write(&spec);
+            if spec.len() > hostler_protocol::SPEC_BYTES_MAX {
+                let message = format!("the job's specification has {} bytes", spec.len());
+                let code = hostler_protocol::job::Code::SpecInvalid;
+                let error = hostler_protocol::job::JobError::new(code, message);
+                return Plan::Fail { attempt, error };
+            }
+            Plan::Run { attempt, epoch: host.epoch, spec }
+        }
+        Err(error) => Plan::Fail { attempt, error },
+    }
+}
+
+/// Whether there may be more to claim at once: the last claim came back full.
+#[must_use]
+pub fn look_again(claimed: usize) -> bool {
+    claimed >= CLAIM_MAX as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hostler_protocol::id::HostId;
+
+    #[test]
+    fn only_hosts_with_room_are_asked_for() {
+        let host = |number: u8| HostId::from_parts(1, [number; 10]);
+        let connected = |number, in_flight| Connected { host: host(number), epoch: 7, in_flight };
+        let asked = hosts_with_room(vec![
+            connected(3, 1),
+            connected(2, HOST_SLOTS),
+            connected(1, 0),
+            connected(4, HOST_SLOTS + 3),
+        ]);
+        let slots: Vec<_> = asked.iter().map(|ask| (ask.host.clone(), ask.slots)).collect();
+        assert_eq!(slots, [(host(1), 4), (host(3), 3)]);
+    }
+}

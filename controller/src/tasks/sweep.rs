@@ -1,0 +1,172 @@
+//! What time alone does: leases lost, jobs expired, rows that have lived long enough.
+//!
+//! A lease is lost when its counter has not moved for [`LEASE_SECS`] on this process's own
+//! monotonic clock; no two clocks are compared, and after a start every lease begins anew.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::domain::{Job, Micros};
+use crate::store::{AttemptRef, StoreError};
+
+/// Seconds between two sweeps.
+pub const SWEEP_SECS: u64 = 5;
+/// Seconds without a renewal after which an attempt is unknown: three heartbeats and a bit.
+pub const LEASE_SECS: u64 = 60;
+/// Seconds a job rests in the queue's tables after its end before it moves to history.
+pub const ARCHIVE_AFTER_SECS: u64 = 3600;
+/// Seconds events are kept: thirty days.
+pub const EVENTS_SECS: u64 = 30 * 86_400;
+/// Events kept whatever their age.
+pub const EVENTS_KEPT_MIN: u32 = 10_000;
+/// Seconds an `Idempotency-Key` is remembered: one day.
+pub const IDEMPOTENCY_SECS: u64 = 86_400;
+/// Seconds ended tokens are kept for the record: thirty days.
+pub const TOKENS_SECS: u64 = 30 * 86_400;
+/// Rows one unit of a sweep touches.
+pub const ROWS_PER_UNIT_MAX: u32 = 1000;
+/// Units of one kind in one sweep; what is left waits for the next.
+const UNITS_MAX: u32 = 20;
+
+/// Who renewed when, as this process saw it.
+#[derive(Debug, Default)]
+pub struct Leases {
+    seen: HashMap<AttemptRef, Seen>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    lease: i64,
+    moved_at_ms: u64,
+    told: bool,
+}
+
+impl Leases {
+    /// Takes in what runs now; the attempts whose lease is lost, each told once.
+    pub fn look(&mut self, running: &[Job], now_ms: u64) -> Vec<AttemptRef> {
+        let mut next = HashMap::with_capacity(running.len());
+        let mut lost = Vec::new();
+        for job in running {
+            let attempt = AttemptRef { job: job.id.clone(), attempt: job.attempt };
+            let before = self.seen.get(&attempt).filter(|seen| seen.lease == job.lease);
+            let fresh = Seen { lease: job.lease, moved_at_ms: now_ms, told: false };
+            let mut seen = before.copied().unwrap_or(fresh);
+            if !seen.told && now_ms.saturating_sub(seen.moved_at_ms) >= LEASE_SECS * 1000 {
+                seen.told = true;
+                lost.push(attempt.clone());
+            }
+            next.insert(attempt, seen);
+        }
+        self.seen = next;
+        lost
+    }
+}
+
+/// Sweeps until the shutdown.
+pub async fn run(app: App, shutdown: CancellationToken) {
+    let mut leases = Leases::default();
+    let mut period = tokio::time::interval(Duration::from_secs(SWEEP_SECS));
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = period.tick() => {}
+        }
+        if let Err(error) = sweep(&app, &mut leases).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
+        }
+    }
+}
+
+async fn sweep(app: &App, leases: &mut Leases) -> Result<(), StoreError> {
+    let now = app.clock.now();
+    let store = &app.store;
+    let lost = leases.look(&store.running_all().await?, app.clock.monotonic_ms());
+    if !lost.is_empty() {
+        tracing::warn!(attempts = lost.len(), "leases were lost: these attempts are unknown");
+        store.mark_unknown(&lost, now).await?;
+    }
+    repeat(|| store.expire_queued(now, ROWS_PER_UNIT_MAX)).await?;
+    let before = ago(now, ARCHIVE_AFTER_SECS);
+    repeat(|| store.archive_finished(before, ROWS_PER_UNIT_MAX)).await?;
+    let before = ago(now, EVENTS_SECS);
+    repeat(|| store.prune_events(before, EVENTS_KEPT_MIN, ROWS_PER_UNIT_MAX)).await?;
+    store.prune_idempotency(ago(now, IDEMPOTENCY_SECS)).await?;
+    store.prune_tokens(ago(now, TOKENS_SECS)).await?;
+    measure(app).await
+}
+
+/// Repeats a bounded unit while it comes back full.
+async fn repeat<F>(mut unit: impl FnMut() -> F) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<u64, StoreError>>,
+{
+    for _ in 0..UNITS_MAX {
+        if unit().await? < u64::from(ROWS_PER_UNIT_MAX) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn ago(now: Micros, secs: u64) -> Micros {
+    Micros(now.0.saturating_sub(Micros(0).plus_secs(secs).0))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts and ages stay far below 2^52")]
+async fn measure(app: &App) -> Result<(), StoreError> {
+    let stats = app.store.stats().await?;
+    for (state, jobs) in
+        [("queued", stats.queued), ("running", stats.running), ("held", stats.held)]
+    {
+        metrics::gauge!("hostler_jobs", "state" => state).set(jobs as f64);
+    }
+    metrics::gauge!("hostler_hosts_connected").set(stats.hosts_connected as f64);
+    let oldest = stats.oldest_queued_at.map_or(0, |at| app.clock.now().0.saturating_sub(at.0));
+    metrics::gauge!("hostler_oldest_queued_seconds").set(oldest as f64 / 1e6);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::JobState;
+    use crate::domain::decide::job::{JobInput, new_job};
+    use crate::templates::Templates;
+    use hostler_protocol::id::{HostId, JobId};
+    use hostler_protocol::job::JobType;
+
+    fn running(lease: i64) -> Job {
+        let input = JobInput {
+            id: JobId::from_parts(1, [1; 10]),
+            host_id: HostId::from_parts(1, [0; 10]),
+            site_id: None,
+            environment_id: None,
+            request: serde_json::json!({}),
+            request_id: None,
+            retry_of: None,
+        };
+        let template = Templates::shipped().unwrap().for_type(JobType::EnvCheck);
+        let mut job = new_job(input, &template, Micros(0)).job;
+        job.state = JobState::Running;
+        job.attempt = 1;
+        job.lease = lease;
+        job
+    }
+
+    #[test]
+    fn a_lease_is_lost_only_when_its_counter_stands_still_here() {
+        let lease_ms = LEASE_SECS * 1000;
+        let mut leases = Leases::default();
+        // However old the attempt is: this process begins to count now.
+        assert_eq!(leases.look(&[running(5)], 1_000_000), []);
+        assert_eq!(leases.look(&[running(6)], 1_000_000 + lease_ms), []);
+        assert_eq!(leases.look(&[running(6)], 1_000_000 + 2 * lease_ms - 1), []);
+        let lost = leases.look(&[running(6)], 1_000_000 + 2 * lease_ms);
+        assert_eq!(lost.len(), 1);
+        assert_eq!(leases.look(&[running(6)], 1_000_000 + 3 * lease_ms), [], "told once");
+        assert_eq!(leases.look(&[running(7)], 1_000_000 + 3 * lease_ms), []);
+    }
+}
