@@ -1,7 +1,12 @@
-//! Hostler's controller.
+//! Hostler's controller: API, job queue, certificate authority and agents' sessions.
+//!
+//! [`run`] is the only place that puts the parts together.
 
+pub mod api;
 pub mod app;
 pub mod clock;
+pub mod command;
+pub mod config;
 pub mod domain;
 pub mod events;
 pub mod fleet;
@@ -11,3 +16,231 @@ pub mod tasks;
 pub mod telemetry;
 pub mod templates;
 pub mod views;
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{Access, ApiState};
+use crate::app::{App, JoinTarget};
+use crate::clock::{Clock, RandomError};
+use crate::config::Config;
+use crate::events::Events;
+use crate::fleet::{EndpointError, Fleet, Port};
+use crate::pki::{Authority, PkiError};
+use crate::store::{DatabaseUrl, Page, Store, StoreError};
+use crate::templates::{TemplateError, Templates};
+
+/// Bound sockets, and what a test may want to hold in its own hands.
+#[derive(Debug)]
+pub struct Listeners {
+    pub api: TcpListener,
+    pub agents: UdpSocket,
+    pub metrics: Option<TcpListener>,
+    pub clock: Clock,
+    /// Told once everything serves.
+    pub ready: Option<oneshot::Sender<Ready>>,
+}
+
+/// A controller that serves.
+#[derive(Debug)]
+pub struct Ready {
+    pub api: SocketAddr,
+    pub agents: SocketAddr,
+    pub metrics: Option<SocketAddr>,
+    pub app: App,
+}
+
+/// Why a controller does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot listen on {address} ({what})")]
+    Bind {
+        what: &'static str,
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("a listener failed")]
+    Listener(#[from] std::io::Error),
+    #[error("the data directory {path} cannot be made")]
+    DataDir {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the database cannot be used")]
+    Store(#[from] StoreError),
+    #[error("the certificate authority cannot be used")]
+    Pki(#[from] PkiError),
+    #[error("the agents' port cannot be served")]
+    Endpoint(#[from] EndpointError),
+    #[error("the job templates cannot be used")]
+    Templates(#[from] TemplateError),
+    #[error(transparent)]
+    Random(#[from] RandomError),
+    /// Beyond loopback, everybody could do everything.
+    #[error(
+        "{listen} is not loopback and there is no API token: make one \
+         (`hostler-controller api-token create --name me --scope admin`), listen on 127.0.0.1, or \
+         permit it with --insecure-no-auth"
+    )]
+    NoTokens { listen: SocketAddr },
+}
+
+impl Listeners {
+    /// Binds what the settings name.
+    ///
+    /// # Errors
+    /// [`RunError::Bind`], naming the address.
+    pub fn bind(config: &Config) -> Result<Self, RunError> {
+        let failed = |what, address| move |source| RunError::Bind { what, address, source };
+        let tcp = |what, address| TcpListener::bind(address).map_err(failed(what, address));
+        Ok(Self {
+            api: tcp("API", config.listen)?,
+            agents: UdpSocket::bind(config.agent_listen)
+                .map_err(failed("agents, UDP", config.agent_listen))?,
+            metrics: config.metrics_listen.map(|at| tcp("metrics", at)).transpose()?,
+            clock: Clock::system(),
+            ready: None,
+        })
+    }
+}
+
+/// Runs a controller until the shutdown, then lets go of everything within bounded times.
+///
+/// # Errors
+/// [`RunError`]: what could not be started, or what failed while it ran.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let clock = listeners.clock.clone();
+    prepare_data_dir(&config)?;
+    let authority = Arc::new(Authority::open(&config.pki_dir(), clock.clone())?);
+    let store = Store::open(&config.database).await?;
+    let served = serve(&config, listeners, clock, authority, store.clone(), shutdown).await;
+    store.close().await;
+    served
+}
+
+async fn serve(
+    config: &Config,
+    listeners: Listeners,
+    clock: Clock,
+    authority: Arc<Authority>,
+    store: Store,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let api_address = listeners.api.local_addr()?;
+    let access = access(config, api_address, &store).await?;
+    let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let join = JoinTarget {
+        addresses: config.join_addresses(listeners.agents.local_addr()?, &nodename),
+        pin: authority.pin()?,
+    };
+    let app = App {
+        events: Events::new(store.clone()),
+        templates: Templates::shipped()?,
+        controller: clock.new_controller_id()?,
+        join: Arc::new(join),
+        clock,
+        store,
+    };
+    clear_presence(config, &app).await?;
+    let fleet = Fleet::new(app.clone(), authority);
+    let port = Port::open(fleet.clone(), listeners.agents)?;
+    let api = listening(listeners.api)?;
+    let metrics = listeners.metrics.map(listening).transpose()?;
+    let ready = Ready {
+        api: api_address,
+        agents: port.local_addr()?,
+        metrics: metrics.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?,
+        app: app.clone(),
+    };
+
+    let tasks = TaskTracker::new();
+    // Agents and loops end before the event log's tailer and the API's last answers need them no
+    // more: one token for all, bounded waits below.
+    let (events, agents) = (app.events.clone(), fleet.agents());
+    tasks.spawn({
+        let shutdown = shutdown.clone();
+        async move { events.tail(shutdown).await }
+    });
+    tasks.spawn({
+        let (fleet, shutdown) = (fleet.clone(), shutdown.clone());
+        async move { fleet.follow_revocations(shutdown).await }
+    });
+    tasks.spawn(tasks::dispatch::run(app.clone(), agents, shutdown.clone()));
+    tasks.spawn(tasks::sweep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(port.serve(shutdown.clone()));
+    if let (Some(metrics), Ok(handle)) = (metrics, telemetry::metrics()) {
+        let router = api::serve::metrics_router(move || handle.render());
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            if let Err(error) = api::serve::serve(metrics, router, shutdown).await {
+                tracing::error!(%error, "metrics are no longer served");
+            }
+        });
+    }
+    tasks.close();
+    announce(&ready, listeners.ready);
+
+    let served = api::serve::serve(api, api::router(ApiState { app, access }), shutdown.clone());
+    let served = served.await;
+    // Without its API a controller is of no use: whatever ended it ends the rest.
+    shutdown.cancel();
+    tasks.wait().await;
+    tracing::info!("the controller has stopped");
+    Ok(served?)
+}
+
+fn announce(ready: &Ready, tell: Option<oneshot::Sender<Ready>>) {
+    tracing::info!(api = %ready.api, agents = %ready.agents, "the controller serves");
+    if let Some(tell) = tell {
+        let Ready { api, agents, metrics, app } = ready;
+        let told = Ready { api: *api, agents: *agents, metrics: *metrics, app: app.clone() };
+        // Whoever asked may have stopped waiting.
+        drop(tell.send(told));
+    }
+}
+
+fn listening(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
+    listener.set_nonblocking(true)?;
+    tokio::net::TcpListener::from_std(listener)
+}
+
+fn prepare_data_dir(config: &Config) -> Result<(), RunError> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(&config.data_dir)
+        .map_err(|source| RunError::DataDir { path: config.data_dir.display().to_string(), source })
+}
+
+/// Beyond loopback an API without tokens does not start, unless that is what was asked for.
+async fn access(config: &Config, listen: SocketAddr, store: &Store) -> Result<Access, RunError> {
+    if config.insecure_no_auth || listen.ip().is_loopback() {
+        return Ok(Access::Open);
+    }
+    let (tokens, _) = store.api_tokens(&Page::first(1000)).await?;
+    if tokens.iter().all(|token| token.revoked_at.is_some()) {
+        return Err(RunError::NoTokens { listen });
+    }
+    Ok(Access::Tokens)
+}
+
+/// At a start nobody is connected here. An SQLite file has one controller: nobody is anywhere.
+async fn clear_presence(config: &Config, app: &App) -> Result<(), RunError> {
+    let controller = match &config.database {
+        DatabaseUrl::Sqlite(_) => None,
+        DatabaseUrl::Postgres(_) => Some(&app.controller),
+    };
+    app.store.sessions_clear(controller, app.clock.now()).await?;
+    Ok(())
+}

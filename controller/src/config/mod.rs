@@ -41,7 +41,13 @@ pub struct Settings {
     #[arg(long, env = "HOSTLER_METRICS_LISTEN", value_name = "ADDR:PORT", global = true)]
     pub metrics_listen: Option<String>,
     /// `sqlite:FILE` or `postgres://…`; a file in the data directory if not given
-    #[arg(long, env = "HOSTLER_DATABASE_URL", value_name = "URL", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        env = "HOSTLER_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true,
+        global = true
+    )]
     pub database_url: Option<String>,
     /// TOML file with settings of the same names
     #[arg(long, env = "HOSTLER_CONFIG", value_name = "FILE", global = true)]
@@ -149,8 +155,7 @@ impl Config {
         around: &Surroundings,
     ) -> Result<Self, ConfigError> {
         let mut wrong = Vec::new();
-        let data_dir =
-            settings.data_dir.or(file.data_dir).unwrap_or_else(|| around.data_dir());
+        let data_dir = settings.data_dir.or(file.data_dir).unwrap_or_else(|| around.data_dir());
         if data_dir.as_os_str().is_empty() {
             wrong.push("data-dir: name a directory".to_owned());
         }
@@ -161,7 +166,9 @@ impl Config {
         let metrics_listen = settings.metrics_listen.or(file.metrics_listen);
         let metrics_listen = match metrics_listen.as_deref() {
             Some("off") => None,
-            _ => Some(address("metrics-listen", metrics_listen, METRICS_LISTEN_DEFAULT, &mut wrong)),
+            _ => {
+                Some(address("metrics-listen", metrics_listen, METRICS_LISTEN_DEFAULT, &mut wrong))
+            }
         };
         let database = database(settings.database_url.or(file.database_url), &data_dir, &mut wrong);
         let log_format = settings.log_format.or(file.log_format);
@@ -183,8 +190,7 @@ impl Config {
                 wrong.push(format!("agent-address: `{address}` is not of the form host:port"));
             }
         }
-        let insecure_no_auth =
-            settings.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
+        let insecure_no_auth = settings.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
         if !wrong.is_empty() {
             return Err(ConfigError::Settings(wrong));
         }

@@ -23,7 +23,8 @@ fn without_root_the_data_lives_with_the_user() {
 
 #[test]
 fn flags_win_over_the_file_and_the_file_over_defaults() {
-    let file = FileConfig::parse("f", "listen = '127.0.0.1:1'\nagent-listen = '127.0.0.1:2'").unwrap();
+    let file =
+        FileConfig::parse("f", "listen = '127.0.0.1:1'\nagent-listen = '127.0.0.1:2'").unwrap();
     let settings = Settings { listen: Some("127.0.0.1:3".to_owned()), ..Settings::default() };
     let config = Config::resolve(settings, file, &root()).unwrap();
     assert_eq!((config.listen.port(), config.agent_listen.port()), (3, 2));

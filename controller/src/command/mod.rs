@@ -1,0 +1,77 @@
+//! The command line of `hostler-controller`.
+
+mod serve;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Settings, Surroundings};
+use crate::telemetry::TelemetryError;
+
+const EXAMPLES: &str = "\
+Examples:
+  hostler-controller serve
+      Serve with the embedded database: API on 127.0.0.1:7460, agents on UDP port 7461.
+  hostler-controller serve --data-dir /srv/hostler --agent-address ctl.example.com:7461
+  hostler-controller serve --config /etc/hostler/controller.toml
+Log lines are filtered by HOSTLER_LOG (`info`, `warn,hostler_controller=debug`).";
+
+/// Hostler's controller: API, job queue, certificate authority and agents' sessions.
+#[derive(Debug, Parser)]
+#[command(name = "hostler-controller", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT
+    Serve,
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error("the runtime cannot be started")]
+    Runtime(#[source] std::io::Error),
+    #[error("signals cannot be received")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Run(#[from] crate::RunError),
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// [`CommandError`], for `main` to show.
+pub fn run(cli: Cli) -> Result<(), CommandError> {
+    let config = Config::load(cli.settings, &Surroundings::of_process())?;
+    let filter = std::env::var("HOSTLER_LOG").ok();
+    crate::telemetry::log(config.log_format, filter.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::Runtime)?;
+    match cli.command {
+        Command::Serve => runtime.block_on(serve::serve(config)),
+    }
+}
+
+/// An error and what it came from, in one line.
+#[must_use]
+pub fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
