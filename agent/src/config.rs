@@ -115,6 +115,26 @@ impl Config {
     }
 }
 
+/// Where the environment keeps an enrolment token.
+pub enum Token {
+    None,
+    /// In the variable `HOSTLER_ENROL_TOKEN`.
+    Text(String),
+    /// In the systemd credential `hostler-enrol-token`.
+    File(PathBuf),
+}
+
+/// Looks for an enrolment token in the environment.
+#[must_use]
+pub fn enrolment_token() -> Token {
+    if let Ok(token) = std::env::var("HOSTLER_ENROL_TOKEN") {
+        return Token::Text(token);
+    }
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let file = credentials.map(|directory| directory.join("hostler-enrol-token"));
+    file.filter(|file| file.exists()).map_or(Token::None, Token::File)
+}
+
 fn read(path: &Path) -> Result<String, ConfigError> {
     use std::io::Read as _;
     let mut text = String::new();

@@ -1,1 +1,5 @@
-fn main() {}
+//! The program `hostler-agent`.
+
+fn main() -> std::process::ExitCode {
+    hostler_agent::cli::main()
+}

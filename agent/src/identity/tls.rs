@@ -111,6 +111,14 @@ pub fn pin_of(certificate: &[u8]) -> Option<[u8; 32]> {
     Some(Sha256::digest(parsed.tbs_certificate.subject_pki.raw).into())
 }
 
+/// When a certificate begins and ends to be valid, in seconds since the Unix epoch.
+#[must_use]
+pub fn validity_secs(certificate: &[u8]) -> Option<(i64, i64)> {
+    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
+    let validity = parsed.validity();
+    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
+}
+
 impl ServerCertVerifier for PinVerifier {
     fn verify_server_cert(
         &self,

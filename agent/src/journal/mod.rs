@@ -89,3 +89,32 @@ pub fn disk_bytes(path: &Path) -> std::io::Result<(u64, u64)> {
     let stat = rustix::fs::statvfs(path)?;
     Ok((stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize))
 }
+
+/// What a journal looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Glance {
+    /// There is none yet.
+    Missing,
+    /// An agent is using it.
+    InUse,
+    /// It was not closed; the next start repairs it.
+    Unclosed,
+    Whole { unfinished: u64, unacknowledged: u64 },
+}
+
+/// Looks at the journal of a state directory without changing it.
+///
+/// # Errors
+/// [`JournalError::Open`] if it cannot be read.
+pub fn glance(state_dir: &Path) -> Result<Glance, JournalError> {
+    let path = state_dir.join(JOURNAL_FILE);
+    if !path.exists() {
+        return Ok(Glance::Missing);
+    }
+    match store::count(&path) {
+        Ok((unfinished, unacknowledged)) => Ok(Glance::Whole { unfinished, unacknowledged }),
+        Err(redb::DatabaseError::DatabaseAlreadyOpen) => Ok(Glance::InUse),
+        Err(redb::DatabaseError::RepairAborted) => Ok(Glance::Unclosed),
+        Err(error) => Err(JournalError::Open { path, source: Box::new(error.into()) }),
+    }
+}

@@ -199,6 +199,17 @@ fn prune(
     }
 }
 
+/// Counts what a journal holds without changing it: attempts unfinished, and unacknowledged.
+pub(super) fn count(path: &Path) -> Result<(u64, u64), DatabaseError> {
+    use redb::ReadableTableMetadata;
+    let database = Database::builder().open_read_only(path)?;
+    let count = || -> Result<(u64, u64), redb::Error> {
+        let txn = database.begin_read()?;
+        Ok((txn.open_table(RUNNING)?.len()?, txn.open_table(FINISHED)?.len()?))
+    };
+    Ok(count().unwrap_or_default())
+}
+
 /// Reads everything; the inner error is a row that is not valid.
 fn load(database: &Database) -> Result<Result<Contents, String>, redb::Error> {
     let txn = database.begin_write()?;
