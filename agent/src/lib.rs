@@ -4,6 +4,7 @@
 //! can start a real agent in their own process.
 
 pub mod actions;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod host;
@@ -16,17 +17,20 @@ pub mod runner;
 pub mod session;
 pub mod steps;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hostler_protocol::id::BootId;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::actions::{ActionSettings, Actions};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::identity::IdentityError;
 use crate::journal::{Journal, JournalError};
 use crate::observe::Facts;
+use crate::policy::{Policy, PolicyError};
 use crate::runner::core::Limits;
 use crate::runner::{Executor, Load, Runner, RunnerHandle};
 use crate::session::{Session, SessionError, Status};
@@ -39,6 +43,8 @@ const FAREWELL_SECS: u64 = 2;
 pub enum AgentError {
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
@@ -68,6 +74,27 @@ impl Agent {
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
         }
     }
+}
+
+/// Runs an agent on this host until `shutdown` fires.
+///
+/// # Errors
+/// [`AgentError`] if it cannot start; whatever goes wrong later is survived.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), AgentError> {
+    launch(&config, shutdown)?.stopped().await
+}
+
+/// Starts an agent that works on this host, within the host's own policy.
+///
+/// # Errors
+/// As [`start`].
+pub fn launch(config: &Config, shutdown: CancellationToken) -> Result<Agent, AgentError> {
+    let clock = Clock::system();
+    let policy = Policy::load(config.policy.as_deref())?;
+    let state_dir = config.state_dir.join("actions");
+    let settings = ActionSettings { state_dir, ..ActionSettings::default() };
+    let actions = Actions::new(policy, settings, clock.clone());
+    start(config, Arc::new(actions), clock, shutdown)
 }
 
 /// Starts an agent whose jobs are run by `executor`. It stops when `shutdown` fires: running jobs

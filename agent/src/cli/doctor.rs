@@ -215,9 +215,10 @@ fn space(config: &Config) -> Finding {
             format!("{} MiB free for {}", mib(free), directory.display()),
             "The agent refuses new jobs until there is room.",
         ),
-        Ok((free, total)) => {
-            good(CHECK, format!("{} of {} MiB free for {}", mib(free), mib(total), directory.display()))
-        }
+        Ok((free, total)) => good(
+            CHECK,
+            format!("{} of {} MiB free for {}", mib(free), mib(total), directory.display()),
+        ),
         Err(error) => bad(CHECK, State::Error, error.to_string(), ""),
     }
 }
@@ -233,7 +234,9 @@ fn policy(config: &Config) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     match there.is_empty() {
-        true => findings.push(bad("policy", State::Error, "no root exists", "Jobs can touch nothing.")),
+        true => {
+            findings.push(bad("policy", State::Error, "no root exists", "Jobs can touch nothing."))
+        }
         false => findings.push(good("policy", format!("roots: {}", list(there)))),
     }
     // Missing defaults are normal; roots somebody wrote down should be there.
@@ -249,7 +252,12 @@ fn programs(facts: &Facts) -> Vec<Finding> {
         .into_iter()
         .map(|name| match facts.programs.iter().find(|program| program.name == name) {
             Some(program) => good("programs", format!("{name}: {}", program.path)),
-            None => bad("programs", State::Warning, format!("{name} was not found in its usual places"), ""),
+            None => bad(
+                "programs",
+                State::Warning,
+                format!("{name} was not found in its usual places"),
+                "",
+            ),
         })
         .collect()
 }

@@ -47,10 +47,11 @@ pub(super) fn run(args: Args) -> Result<ExitCode, Failure> {
 fn log_to_stderr(filter: &str, format: LogFormat) -> Result<(), Failure> {
     let filter = EnvFilter::try_new(filter)
         .map_err(|error| Failure(format!("the log filter is not valid: {error}")))?;
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let set = match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Text => {
+            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init()
+        }
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     set.map_err(|error| Failure(format!("cannot log: {error}")))

@@ -99,7 +99,10 @@ pub enum Glance {
     InUse,
     /// It was not closed; the next start repairs it.
     Unclosed,
-    Whole { unfinished: u64, unacknowledged: u64 },
+    Whole {
+        unfinished: u64,
+        unacknowledged: u64,
+    },
 }
 
 /// Looks at the journal of a state directory without changing it.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hostler_protocol::job::{JobSpec, Outcome, Progress, StepReport};
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+use crate::actions::{Actions, JobContext, ProgressSink};
 
 /// One attempt to run.
 #[derive(Debug)]
@@ -30,3 +33,17 @@ pub trait Worker: Send + Sync {
 
 /// The worker in use.
 pub type Executor = Arc<dyn Worker>;
+
+impl Worker for Actions {
+    fn run(&self, work: Work) -> BoxFuture<'static, Outcome> {
+        let actions = self.clone();
+        let Work { attempt, spec, cancel, progress } = work;
+        let context = JobContext { attempt, cancel, progress: ProgressSink(progress) };
+        async move { Actions::run(&actions, spec, context).await }.boxed()
+    }
+
+    fn recover(&self) -> BoxFuture<'static, Vec<StepReport>> {
+        let actions = self.clone();
+        async move { Actions::recover(&actions).await }.boxed()
+    }
+}
