@@ -89,3 +89,46 @@ pub struct Environment {
     pub created_at: Micros,
     pub updated_at: Micros,
 }
+
+/// Where an environment's Redis is, so that two environments that share a server can be told:
+/// `host:port` in lower case, or `unix:/path`. `None` if the URL is neither.
+#[must_use]
+pub fn redis_server(url: &str) -> Option<String> {
+    if let Some(path) = url.strip_prefix("unix://") {
+        return path.starts_with('/').then(|| format!("unix:{path}"));
+    }
+    let rest = url.strip_prefix("redis://").or_else(|| url.strip_prefix("rediss://"))?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    if place.is_empty() {
+        return None;
+    }
+    let has_port = place.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && !port.is_empty()
+            && port.bytes().all(|c| c.is_ascii_digit())
+            && (!host.contains(':') || host.ends_with(']'))
+    });
+    let place = place.to_ascii_lowercase();
+    Some(if has_port { place } else { format!("{place}:6379") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redis_server_has_one_name() {
+        for (url, server) in [
+            ("redis://10.0.0.5", Some("10.0.0.5:6379")),
+            ("redis://app@Cache.Example:6380/3", Some("cache.example:6380")),
+            ("redis://[::1]:6379/0", Some("[::1]:6379")),
+            ("redis://[fd00::2]", Some("[fd00::2]:6379")),
+            ("unix:///run/redis.sock", Some("unix:/run/redis.sock")),
+            ("http://cache", None),
+            ("redis://", None),
+        ] {
+            assert_eq!(redis_server(url).as_deref(), server, "{url}");
+        }
+    }
+}

@@ -55,6 +55,7 @@ kinds! {
     JobFailed = "job.failed";
     JobCancelled = "job.cancelled";
     JobLateOutcome = "job.late_outcome";
+    JobKnown = "job.known";
     SiteRenamed = "site.renamed";
     HostRenamed = "host.renamed";
     HostDeleted = "host.deleted";

@@ -70,6 +70,16 @@ pub enum StoreError {
     /// The store was closed.
     #[error("{operation}: the database is closed")]
     Closed { operation: &'static str },
+    /// A name or id is another row's already.
+    #[error("{operation}: another row has this name or id already")]
+    Taken {
+        operation: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The host is not there, or is revoked.
+    #[error("{operation}: no such host is enrolled")]
+    NoHost { operation: &'static str },
     #[error("{operation}: the database refused a statement")]
     Database {
         operation: &'static str,
@@ -94,6 +104,8 @@ impl StoreError {
             Self::Migrate { .. }
             | Self::SchemaNewer { .. }
             | Self::Unreadable { .. }
+            | Self::Taken { .. }
+            | Self::NoHost { .. }
             | Self::Database { .. } => false,
         }
     }
@@ -107,4 +119,116 @@ pub enum TransactError {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What stops a unit while it runs, before the operation's name is known to it.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Sql(sqlx::Error),
+    /// A guarded row was not as it was decided on.
+    Overtaken,
+    Unreadable(String),
+    NoHost,
+    /// The decision said no, before anything was written.
+    Refused(Refusal),
+    Closed,
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Sql(error)
+    }
+}
+
+/// What a database error means for the one who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    Unreachable,
+    Busy,
+    ReadOnly,
+    Full,
+    Taken,
+    Other,
+}
+
+impl Failure {
+    pub(super) fn unreadable(what: impl Into<String>) -> Self {
+        Self::Unreadable(what.into())
+    }
+
+    /// Whether another writer was in the way, so that the unit should run again at once.
+    pub(super) fn is_overtaken(&self) -> bool {
+        match self {
+            Self::Overtaken => true,
+            Self::Sql(sqlx::Error::Database(error)) => {
+                // serialization_failure, deadlock_detected; unique and foreign key: the row came
+                // or went after it was looked for.
+                matches!(error.code().as_deref(), Some("40001" | "40P01" | "23505" | "23503"))
+            }
+            Self::Sql(_) | Self::Unreadable(_) | Self::NoHost | Self::Refused(_) | Self::Closed => {
+                false
+            }
+        }
+    }
+
+    /// The error the caller gets.
+    pub(super) fn named(self, operation: &'static str) -> StoreError {
+        match self {
+            Self::Sql(source) => with_trouble(trouble(&source), operation, source),
+            Self::Overtaken => StoreError::Overtaken { operation, attempts: 1 },
+            Self::Unreadable(what) => StoreError::Unreadable { operation, what },
+            Self::NoHost => StoreError::NoHost { operation },
+            // Only `transact` has refusals, and it takes them out before.
+            Self::Refused(refusal) => StoreError::Unreadable { operation, what: refusal.message },
+            Self::Closed => StoreError::Closed { operation },
+        }
+    }
+}
+
+fn with_trouble(trouble: Trouble, operation: &'static str, source: sqlx::Error) -> StoreError {
+    match trouble {
+        Trouble::Unreachable => StoreError::Unreachable { operation, source },
+        Trouble::Busy => StoreError::Busy { operation, source },
+        Trouble::ReadOnly => StoreError::ReadOnly { operation, source },
+        Trouble::Full => StoreError::Full { operation, source },
+        Trouble::Taken => StoreError::Taken { operation, source },
+        Trouble::Other => StoreError::Database { operation, source },
+    }
+}
+
+/// Sorts a database error by what can be done about it.
+fn trouble(error: &sqlx::Error) -> Trouble {
+    match error {
+        sqlx::Error::Database(database) => {
+            if database.is_unique_violation() {
+                return Trouble::Taken;
+            }
+            let code = database.code().unwrap_or_default();
+            // SQLite's result codes are numbers, PostgreSQL's are five characters.
+            match code.parse::<u32>() {
+                Ok(number) if code.len() < 5 => match number & 0xff {
+                    5 | 6 => Trouble::Busy,
+                    8 => Trouble::ReadOnly,
+                    13 => Trouble::Full,
+                    14 => Trouble::Unreachable,
+                    _other => Trouble::Other,
+                },
+                Ok(_) | Err(_) => match &*code {
+                    "25006" => Trouble::ReadOnly,
+                    "53100" => Trouble::Full,
+                    "53300" | "55P03" | "57014" => Trouble::Busy,
+                    code if code.starts_with("08") || code.starts_with("57P") => {
+                        Trouble::Unreachable
+                    }
+                    _other => Trouble::Other,
+                },
+            }
+        }
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => Trouble::Unreachable,
+        _other => Trouble::Other,
+    }
 }

@@ -11,18 +11,44 @@
 //!   in commit order;
 //! * what is decided on a state is written only if that state still holds.
 
+mod amend;
+mod change;
+mod claim;
+mod db;
+mod environments;
 mod error;
+mod events;
+mod hosts;
+mod job_reads;
+mod jobs;
+mod maintenance;
+mod metrics;
+mod migrate;
+mod open;
+mod read;
+mod sessions;
+mod settle;
+mod sites;
+mod tokens;
+mod transact;
 mod types;
+mod unit;
 mod url;
-mod verbs;
+mod writer;
 
 use std::sync::Arc;
 
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use tokio::sync::watch;
 
-use crate::domain::{Decision, Refusal, Scope, Snapshot};
+use db::{Dialect, Tx};
+use error::Failure;
+use unit::Operation;
+use writer::Writer;
 
 pub use error::{DatabaseUrlError, StoreError, TransactError};
+pub use transact::Committed;
 pub use types::{
     AttemptRef, ClaimHost, Claimed, EnqueueAnswer, EnvironmentFilter, EventFilter, HostAttempt,
     JobFilter, PAGE_ROWS_MAX, Page, Paged, ProgressLine, QueueStats, SLICE_MAX, SettleAnswer,
@@ -31,31 +57,65 @@ pub use types::{
 pub use url::DatabaseUrl;
 
 /// The database. Clones share its connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
+    backend: Backend,
     committed: Arc<watch::Sender<i64>>,
 }
 
-/// A carried-out command: what to tell the caller, and the newest event as of its commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed<T> {
-    pub reply: T,
-    pub seq: i64,
+#[derive(Clone)]
+enum Backend {
+    Sqlite { writer: Writer, readers: SqlitePool },
+    Postgres { pool: PgPool },
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match &self.backend {
+            Backend::Sqlite { .. } => "sqlite",
+            Backend::Postgres { .. } => "postgres",
+        };
+        f.debug_tuple("Store").field(&kind).finish()
+    }
+}
+
+/// A connection that reads; each statement sees what was committed before it.
+enum Reader {
+    Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+impl Reader {
+    fn tx(&mut self) -> Tx<'_> {
+        match self {
+            Self::Sqlite(connection) => Tx::Sqlite(connection),
+            Self::Postgres(connection) => Tx::Postgres(connection),
+        }
+    }
+}
+
+/// Moves the newest event's `seq` forward; nobody is woken when it stands.
+fn tell(committed: &watch::Sender<i64>, seq: i64) {
+    committed.send_if_modified(|newest| {
+        let newer = seq > *newest;
+        if newer {
+            *newest = seq;
+        }
+        newer
+    });
 }
 
 impl Store {
-    /// Connects and brings the schema up to date.
-    ///
-    /// # Errors
-    /// [`StoreError::Open`], [`StoreError::Migrate`], [`StoreError::SchemaNewer`].
-    pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        let store = Self { committed: Arc::new(watch::Sender::new(0)) };
-        store.pending(url.kind()).await
-    }
-
     /// Finishes what was begun, then closes every connection.
     pub async fn close(&self) {
-        std::future::ready(()).await;
+        match &self.backend {
+            Backend::Sqlite { writer, readers } => {
+                // Readers first: the last connection to close folds the log into the file.
+                readers.close().await;
+                writer.close().await;
+            }
+            Backend::Postgres { pool } => pool.close().await,
+        }
     }
 
     /// Asks the database for a sign of life.
@@ -63,7 +123,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when it does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.pending("ping").await
+        let mut reader = self.reader("ping").await?;
+        let answer = reader.tx().fetch("SELECT value FROM counters", &[]).await;
+        answer.map(|_| ()).map_err(|failure| failure.named("ping"))
     }
 
     /// Tells the newest event's `seq` after each commit here that appended events; whatever makes
@@ -73,23 +135,39 @@ impl Store {
         self.committed.subscribe()
     }
 
-    /// Loads `scope`, lets `decide` decide on it, writes its changes and events: one atomic unit.
-    /// `decide` may be called again when the unit has to be repeated; it must be pure.
-    ///
-    /// # Errors
-    /// [`TransactError::Refused`] with `decide`'s refusal, [`TransactError::Store`] otherwise;
-    /// nothing is written then.
-    pub async fn transact<T: Send + 'static>(
-        &self,
-        name: &'static str,
-        scope: Scope,
-        decide: impl Fn(&Snapshot) -> Result<Decision<T>, Refusal> + Send + Sync + 'static,
-    ) -> Result<Committed<T>, TransactError> {
-        drop((scope, decide));
-        Ok(self.pending(name).await?)
+    fn dialect(&self) -> Dialect {
+        match &self.backend {
+            Backend::Sqlite { .. } => Dialect::Sqlite,
+            Backend::Postgres { .. } => Dialect::Postgres,
+        }
     }
 
-    async fn pending<T>(&self, operation: &'static str) -> Result<T, StoreError> {
-        std::future::ready(Err(StoreError::Closed { operation })).await
+    async fn reader(&self, operation: &'static str) -> Result<Reader, StoreError> {
+        let reader = match &self.backend {
+            Backend::Sqlite { readers, .. } => readers.acquire().await.map(Reader::Sqlite),
+            Backend::Postgres { pool } => pool.acquire().await.map(Reader::Postgres),
+        };
+        reader.map_err(|error| match error {
+            sqlx::Error::PoolClosed => StoreError::Closed { operation },
+            other => Failure::from(other).named(operation),
+        })
+    }
+
+    /// Commits an operation.
+    async fn unit<O: Operation>(&self, operation: O) -> Result<O::Reply, Failure> {
+        match &self.backend {
+            Backend::Sqlite { writer, .. } => writer.run(operation).await,
+            Backend::Postgres { pool } => {
+                let (reply, seq) = unit::run_on_postgres(pool, &operation).await?;
+                tell(&self.committed, seq);
+                Ok(reply)
+            }
+        }
+    }
+
+    /// Commits an operation that never refuses.
+    async fn commit<O: Operation>(&self, operation: O) -> Result<O::Reply, StoreError> {
+        let name = operation.name();
+        self.unit(operation).await.map_err(|failure| failure.named(name))
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod nginx;
 pub mod php;
+pub mod postgres;
 pub mod redis;
 
 use std::ffi::OsStr;

@@ -3,4 +3,5 @@
 mod layers;
 mod samples;
 mod servers;
+mod store;
 mod whole;

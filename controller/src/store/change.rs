@@ -1,0 +1,62 @@
+//! Writing what was decided.
+
+use super::db::Tx;
+use super::error::Failure;
+use super::{environments, hosts, jobs, sites, tokens};
+use crate::domain::Change;
+
+/// Writes changes in their order, runs of job updates and of new jobs as one statement each.
+pub(super) async fn apply(tx: &mut Tx<'_>, changes: &[Change]) -> Result<(), Failure> {
+    let mut rest = changes;
+    while let Some((first, others)) = rest.split_first() {
+        let updates: Vec<jobs::Update<'_>> = rest.iter().map_while(update).collect();
+        let queued: Vec<_> = rest.iter().map_while(enqueue).collect();
+        if !updates.is_empty() {
+            jobs::update(tx, &updates).await?;
+            rest = &rest[updates.len()..];
+        } else if !queued.is_empty() {
+            jobs::insert(tx, &queued).await?;
+            rest = &rest[queued.len()..];
+        } else {
+            one(tx, first).await?;
+            rest = others;
+        }
+    }
+    Ok(())
+}
+
+fn update(change: &Change) -> Option<jobs::Update<'_>> {
+    if let Change::UpdateJob { job, was } = change {
+        Some(jobs::Update { job, was: *was })
+    } else {
+        None
+    }
+}
+
+fn enqueue(change: &Change) -> Option<&crate::domain::NewJob> {
+    if let Change::EnqueueJob(new) = change { Some(new) } else { None }
+}
+
+async fn one(tx: &mut Tx<'_>, change: &Change) -> Result<(), Failure> {
+    match change {
+        Change::InsertSite(site) => sites::insert(tx, site).await,
+        Change::UpdateSite(site) => sites::update(tx, site).await,
+        Change::DeleteSite(id) => sites::delete(tx, id).await,
+        Change::InsertEnvironment(environment) => environments::insert(tx, environment).await,
+        Change::UpdateEnvironment(environment) => environments::update(tx, environment).await,
+        Change::DeleteEnvironment(id) => environments::delete(tx, id).await,
+        Change::InsertHost(host) => hosts::insert(tx, host).await,
+        Change::UpdateHost(host) => hosts::update(tx, host).await,
+        Change::DeleteHost(id) => hosts::delete(tx, id).await,
+        Change::InsertEnrolmentToken(token) => tokens::insert_enrolment(tx, token).await,
+        Change::UpdateEnrolmentToken(token) => tokens::update_enrolment(tx, token).await,
+        Change::DeleteEnrolmentToken(id) => tokens::delete_enrolment(tx, id).await,
+        Change::InsertApiToken(token) => tokens::insert_api(tx, token).await,
+        Change::UpdateApiToken(token) => tokens::update_api(tx, token).await,
+        Change::RecordIdempotency(record) => tokens::record(tx, record).await,
+        Change::EnqueueJob(new) => jobs::insert(tx, &[new]).await.map(|_| ()),
+        Change::UpdateJob { job, was } => {
+            jobs::update(tx, &[jobs::Update { job, was: *was }]).await
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Hosts.
+
+use hostler_protocol::id::HostId;
+
+use super::db::{Cells, Tx, Value, params};
+use super::error::Failure;
+use super::read::List;
+use super::types::{Page, Paged};
+use super::{Store, StoreError};
+use crate::domain::{Host, HostState};
+
+pub(super) const COLUMNS: &str = "h.id, h.name, h.state, h.key_sha256, \
+    h.certificate_expires_at, h.facts, h.agent_build, h.last_seen_at, \
+    (SELECT count(*) FROM host_sessions p WHERE p.host_id = h.id), h.created_at, h.revoked_at";
+
+pub(super) fn read(row: &mut Cells<'_>) -> Result<Host, Failure> {
+    Ok(Host {
+        id: row.parsed()?,
+        name: row.text()?,
+        state: row.named("host state", HostState::parse)?,
+        key_sha256: row.text()?,
+        certificate_expires_at: row.at()?,
+        facts: row.json()?,
+        agent_build: row.opt_text()?,
+        last_seen_at: row.opt_at()?,
+        connected: row.bool()?,
+        created_at: row.at()?,
+        revoked_at: row.opt_at()?,
+    })
+}
+
+fn values(host: &Host) -> Vec<Value> {
+    vec![
+        host.id.as_str().into(),
+        host.name.as_str().into(),
+        host.state.as_str().into(),
+        host.key_sha256.as_str().into(),
+        host.certificate_expires_at.into(),
+        host.facts.to_string().into(),
+        host.agent_build.as_deref().into(),
+        host.last_seen_at.into(),
+        host.revoked_at.into(),
+    ]
+}
+
+pub(super) async fn insert(tx: &mut Tx<'_>, host: &Host) -> Result<(), Failure> {
+    let mut values = values(host);
+    values.push(host.created_at.into());
+    tx.execute(
+        "INSERT INTO hosts (id, name, state, key_sha256, certificate_expires_at, facts, \
+         agent_build, last_seen_at, revoked_at, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        &values,
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn update(tx: &mut Tx<'_>, host: &Host) -> Result<(), Failure> {
+    let changed = tx
+        .execute(
+            "UPDATE hosts SET name = $2, state = $3, key_sha256 = $4, \
+             certificate_expires_at = $5, facts = $6, agent_build = $7, last_seen_at = $8, \
+             revoked_at = $9 WHERE id = $1",
+            &values(host),
+        )
+        .await?;
+    if changed == 1 { Ok(()) } else { Err(Failure::Overtaken) }
+}
+
+/// Removes a host that nothing refers to any more; its session, if one is open, goes with it.
+pub(super) async fn delete(tx: &mut Tx<'_>, id: &HostId) -> Result<(), Failure> {
+    tx.execute("DELETE FROM host_sessions WHERE host_id = $1", params![id.as_str()]).await?;
+    match tx.execute("DELETE FROM hosts WHERE id = $1", params![id.as_str()]).await? {
+        1 => Ok(()),
+        _gone => Err(Failure::Overtaken),
+    }
+}
+
+/// A revoked host's name and key may be another's by now: the one that is enrolled counts.
+pub(super) const ENROLLED_FIRST: &str =
+    "ORDER BY CASE h.state WHEN 'enrolled' THEN 0 ELSE 1 END, h.created_at DESC LIMIT 1";
+
+impl Store {
+    /// The host of that id.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn host(&self, id: &HostId) -> Result<Option<Host>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM hosts h WHERE h.id = $1");
+        self.read_one("host", sql, params![id.as_str()], read).await
+    }
+
+    /// The host with that key (SHA-256 of the SPKI, hex): the enrolled one, else the one revoked.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn host_by_key(&self, key_sha256: &str) -> Result<Option<Host>, StoreError> {
+        let sql = format!("SELECT {COLUMNS} FROM hosts h WHERE h.key_sha256 = $1 {ENROLLED_FIRST}");
+        self.read_one("host_by_key", sql, params![key_sha256], read).await
+    }
+
+    /// Hosts by id, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn hosts(&self, page: &Page) -> Result<Paged<Host>, StoreError> {
+        let list = List::new(format!("SELECT {COLUMNS} FROM hosts h"), "h.id");
+        self.read_page("hosts", list, page, read, |host| host.id.as_str().to_owned()).await
+    }
+}

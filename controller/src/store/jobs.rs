@@ -1,0 +1,354 @@
+//! Jobs as rows: reading them, queueing them, writing what was decided about them.
+
+use std::collections::BTreeMap;
+
+use hostler_protocol::id::{HostId, JobId};
+use hostler_protocol::job::JobType;
+
+use super::db::{Cells, Dialect, Tx, Value, json_rows, params};
+use super::error::Failure;
+use crate::domain::{Job, JobState, NewJob};
+
+/// The table's columns in the order [`read`] takes them, the outcome aside.
+pub(super) const NAMES: &str = "id, position, job_type, template, host_id, site_id, environment_id, state, \
+    reason, priority, may_pass_waiting, request, attempt, failures, crashes, timeout_secs, \
+    run_after, expires_at, created_at, started_at, accepted_at, cancel_requested_at, \
+    finished_at, lease, request_id, retry_of, progress_seen";
+
+/// `SELECT` of jobs from `table` (known as `j`), to be read by [`read`].
+pub(super) fn select(table: &str) -> String {
+    let columns = NAMES.split(", ").map(|name| format!("j.{name}")).collect::<Vec<_>>().join(", ");
+    format!(
+        "SELECT {columns}, \
+         (SELECT o.attempt FROM job_outcomes o WHERE o.job_id = j.id), \
+         (SELECT o.outcome FROM job_outcomes o WHERE o.job_id = j.id) FROM {table}"
+    )
+}
+
+/// Everything in the row of a job.
+#[derive(Debug, Clone)]
+pub(super) struct JobRow {
+    pub(super) job: Job,
+    /// The largest progress sequence of the current attempt in the log.
+    pub(super) progress_seen: i64,
+    /// The attempt whose outcome is kept.
+    pub(super) settled_attempt: Option<i64>,
+}
+
+pub(super) fn read(row: &mut Cells<'_>) -> Result<JobRow, Failure> {
+    let mut job = Job {
+        id: row.parsed()?,
+        position: row.int()?,
+        job_type: row.named("job type", JobType::parse)?,
+        template: row.text()?,
+        host_id: row.parsed()?,
+        site_id: row.opt_parsed()?,
+        environment_id: row.opt_parsed()?,
+        state: row.named("job state", JobState::parse)?,
+        reason: row.opt_text()?,
+        priority: i32::try_from(row.int()?).map_err(|_| Failure::unreadable("a priority"))?,
+        may_pass_waiting: row.bool()?,
+        request: row.json()?,
+        attempt: row.u32()?,
+        failures: row.u32()?,
+        crashes: row.u32()?,
+        timeout_secs: row.u32()?,
+        run_after: row.at()?,
+        expires_at: row.at()?,
+        created_at: row.at()?,
+        started_at: row.opt_at()?,
+        accepted_at: row.opt_at()?,
+        cancel_requested_at: row.opt_at()?,
+        finished_at: row.opt_at()?,
+        lease: row.int()?,
+        outcome: None,
+        request_id: row.opt_parsed()?,
+        retry_of: row.opt_parsed()?,
+    };
+    let progress_seen = row.int()?;
+    let settled_attempt = row.opt_int()?;
+    job.outcome = row.opt_json()?;
+    Ok(JobRow { job, progress_seen, settled_attempt })
+}
+
+pub(super) fn read_job(row: &mut Cells<'_>) -> Result<Job, Failure> {
+    Ok(read(row)?.job)
+}
+
+/// The parameter of a [`Dialect::source`] of nothing but ids.
+pub(super) fn json_ids<'i>(ids: impl IntoIterator<Item = &'i JobId>) -> Value {
+    json_rows(&ids.into_iter().map(|id| vec![id.as_str().into()]).collect::<Vec<_>>())
+}
+
+/// Jobs of the queue by id ([`json_ids`]), locked until the unit ends, in the order of their ids: two units that
+/// want the same jobs cannot wait for each other in a circle.
+pub(super) async fn load(tx: &mut Tx<'_>, ids: Value) -> Result<BTreeMap<JobId, JobRow>, Failure> {
+    let dialect = tx.dialect();
+    let source = dialect.source(1, &["id"]);
+    // Ids may come twice; the rows do not.
+    let sql = format!(
+        "{} WHERE j.id IN (SELECT v.id FROM {source}) ORDER BY j.id{}",
+        select("jobs j"),
+        dialect.for_update()
+    );
+    by_id(tx.fetch_as(sql, &[ids], read).await?)
+}
+
+/// Ended jobs that were moved to history, by id.
+pub(super) async fn load_history(
+    tx: &mut Tx<'_>,
+    ids: Value,
+) -> Result<BTreeMap<JobId, JobRow>, Failure> {
+    let source = tx.dialect().source(1, &["id"]);
+    let sql = format!("{} WHERE j.id IN (SELECT v.id FROM {source})", select("jobs_history j"));
+    by_id(tx.fetch_as(sql, &[ids], read).await?)
+}
+
+fn by_id(rows: Vec<JobRow>) -> Result<BTreeMap<JobId, JobRow>, Failure> {
+    Ok(rows.into_iter().map(|row| (row.job.id.clone(), row)).collect())
+}
+
+/// The jobs of an environment or a host that have not ended, oldest first, locked.
+pub(super) async fn load_active(
+    tx: &mut Tx<'_>,
+    column: &'static str,
+    id: &str,
+) -> Result<Vec<Job>, Failure> {
+    let sql = format!(
+        "{} WHERE j.{column} = $1 AND j.state IN ('queued', 'running', 'held') \
+         ORDER BY j.position{}",
+        select("jobs j"),
+        tx.dialect().for_update()
+    );
+    tx.fetch_as(sql, params![id], read_job).await
+}
+
+const INSERTED: &[&str] = &[
+    "id",
+    "position:i",
+    "job_type",
+    "template",
+    "host_id",
+    "site_id",
+    "environment_id",
+    "state",
+    "reason",
+    "priority:i",
+    "may_pass_waiting:i",
+    "request",
+    "attempt:i",
+    "failures:i",
+    "crashes:i",
+    "timeout_secs:i",
+    "run_after:i",
+    "expires_at:i",
+    "created_at:i",
+    "request_id",
+    "retry_of",
+];
+
+/// Queues jobs at the end of their lanes, all of which must be new. Answers their positions.
+pub(super) async fn insert(tx: &mut Tx<'_>, jobs: &[&NewJob]) -> Result<Vec<i64>, Failure> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let positions = positions(tx, jobs.len()).await?;
+    let rows: Vec<Vec<Value>> =
+        jobs.iter().zip(&positions).map(|(new, position)| values(&new.job, *position)).collect();
+    let names = INSERTED.iter().map(|name| name.trim_end_matches(":i")).collect::<Vec<_>>();
+    let sql = format!(
+        "INSERT INTO jobs ({}, lease) SELECT v.{}, 0 FROM {}",
+        names.join(", "),
+        names.join(", v."),
+        tx.dialect().source(1, INSERTED)
+    );
+    tx.execute(sql, &[json_rows(&rows)]).await?;
+    let lanes: Vec<Vec<Value>> = jobs
+        .iter()
+        .zip(&positions)
+        .flat_map(|(new, position)| {
+            let id = new.job.id.as_str();
+            new.lanes
+                .iter()
+                .map(move |lane| vec![lane.0.as_str().into(), (*position).into(), id.into()])
+        })
+        .collect();
+    if !lanes.is_empty() {
+        let sql = format!(
+            "INSERT INTO job_lanes (lane, position, job_id) \
+             SELECT v.lane, v.position, v.job_id FROM {}",
+            tx.dialect().source(1, &["lane", "position:i", "job_id"])
+        );
+        tx.execute(sql, &[json_rows(&lanes)]).await?;
+    }
+    Ok(positions)
+}
+
+async fn positions(tx: &mut Tx<'_>, count: usize) -> Result<Vec<i64>, Failure> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    match tx.dialect() {
+        Dialect::Sqlite => {
+            let last = tx
+                .fetch_one(
+                    "UPDATE counters SET value = value + $1 WHERE name = 'job_position' \
+                     RETURNING value",
+                    params![count],
+                    |row| row.int(),
+                )
+                .await?
+                .ok_or_else(|| Failure::unreadable("no position counter"))?;
+            Ok((last - count + 1..=last).collect())
+        }
+        // A sequence: who queues jobs does not wait for others who do.
+        Dialect::Postgres => {
+            let mut positions = tx
+                .fetch_as(
+                    "SELECT nextval('job_position') FROM generate_series(1, $1)",
+                    params![count],
+                    |row| row.int(),
+                )
+                .await?;
+            positions.sort_unstable();
+            Ok(positions)
+        }
+    }
+}
+
+fn values(job: &Job, position: i64) -> Vec<Value> {
+    vec![
+        job.id.as_str().into(),
+        position.into(),
+        job.job_type.as_str().into(),
+        job.template.as_str().into(),
+        job.host_id.as_str().into(),
+        job.site_id.as_ref().map(|id| id.as_str()).into(),
+        job.environment_id.as_ref().map(|id| id.as_str()).into(),
+        job.state.as_str().into(),
+        job.reason.as_deref().into(),
+        job.priority.into(),
+        job.may_pass_waiting.into(),
+        job.request.to_string().into(),
+        job.attempt.into(),
+        job.failures.into(),
+        job.crashes.into(),
+        job.timeout_secs.into(),
+        job.run_after.into(),
+        job.expires_at.into(),
+        job.created_at.into(),
+        job.request_id.as_ref().map(|id| id.as_str()).into(),
+        job.retry_of.as_ref().map(|id| id.as_str()).into(),
+    ]
+}
+
+/// A job as decided, and the state and attempt it was decided on.
+pub(super) struct Update<'j> {
+    pub(super) job: &'j Job,
+    pub(super) was: (JobState, u32),
+}
+
+const UPDATED: &[&str] = &[
+    "id",
+    "was_state",
+    "was_attempt:i",
+    "state",
+    "reason",
+    "priority:i",
+    "attempt:i",
+    "failures:i",
+    "crashes:i",
+    "run_after:i",
+    "expires_at:i",
+    "started_at:i",
+    "accepted_at:i",
+    "cancel_requested_at:i",
+    "finished_at:i",
+    "lease:i",
+];
+
+/// Writes decided jobs; every one must still be as it was decided on. Jobs that no longer run let
+/// go of their lanes, ended ones leave them.
+pub(super) async fn update(tx: &mut Tx<'_>, updates: &[Update<'_>]) -> Result<(), Failure> {
+    if updates.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<Vec<Value>> = updates.iter().map(updated).collect();
+    let set = UPDATED[3..]
+        .iter()
+        .map(|name| name.trim_end_matches(":i"))
+        .map(|name| format!("{name} = v.{name}"))
+        .collect::<Vec<_>>();
+    let sql = format!(
+        "UPDATE jobs SET {} FROM {} \
+         WHERE jobs.id = v.id AND jobs.state = v.was_state AND jobs.attempt = v.was_attempt",
+        set.join(", "),
+        tx.dialect().source(1, UPDATED)
+    );
+    let changed = tx.execute(sql, &[json_rows(&rows)]).await?;
+    if usize::try_from(changed) != Ok(updates.len()) {
+        return Err(Failure::Overtaken);
+    }
+    let stopped = updates.iter().filter(|update| update.job.state != JobState::Running);
+    remove(tx, "lane_holds", stopped.map(|update| &update.job.id).collect()).await?;
+    let ended = updates.iter().filter(|update| update.job.state.is_ended());
+    remove(tx, "job_lanes", ended.map(|update| &update.job.id).collect()).await
+}
+
+fn updated(update: &Update<'_>) -> Vec<Value> {
+    let Update { job, was: (state, attempt) } = update;
+    vec![
+        job.id.as_str().into(),
+        state.as_str().into(),
+        (*attempt).into(),
+        job.state.as_str().into(),
+        job.reason.as_deref().into(),
+        job.priority.into(),
+        job.attempt.into(),
+        job.failures.into(),
+        job.crashes.into(),
+        job.run_after.into(),
+        job.expires_at.into(),
+        job.started_at.into(),
+        job.accepted_at.into(),
+        job.cancel_requested_at.into(),
+        job.finished_at.into(),
+        job.lease.into(),
+    ]
+}
+
+async fn remove(tx: &mut Tx<'_>, table: &'static str, ids: Vec<&JobId>) -> Result<(), Failure> {
+    if !ids.is_empty() {
+        let source = tx.dialect().source(1, &["id"]);
+        let sql = format!("DELETE FROM {table} WHERE job_id IN (SELECT v.id FROM {source})");
+        tx.execute(sql, &[json_ids(ids)]).await?;
+    }
+    Ok(())
+}
+
+/// Keeps the outcomes of attempts, each over that of an earlier attempt.
+pub(super) async fn keep_outcomes(
+    tx: &mut Tx<'_>,
+    outcomes: &[(JobId, u32, String)],
+) -> Result<(), Failure> {
+    if outcomes.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<Vec<Value>> = outcomes
+        .iter()
+        .map(|(job, attempt, text)| {
+            vec![job.as_str().into(), (*attempt).into(), text.as_str().into()]
+        })
+        .collect();
+    let sql = format!(
+        "INSERT INTO job_outcomes (job_id, attempt, outcome) \
+         SELECT v.job_id, v.attempt, v.outcome FROM {} WHERE 1 = 1 \
+         ON CONFLICT (job_id) DO UPDATE SET attempt = excluded.attempt, outcome = excluded.outcome",
+        tx.dialect().source(1, &["job_id", "attempt:i", "outcome"])
+    );
+    tx.execute(sql, &[json_rows(&rows)]).await?;
+    Ok(())
+}
+
+/// The parameter of a [`Dialect::source`] of host ids.
+pub(super) fn json_hosts<'i>(ids: impl IntoIterator<Item = &'i HostId>) -> Value {
+    json_rows(&ids.into_iter().map(|id| vec![id.as_str().into()]).collect::<Vec<_>>())
+}

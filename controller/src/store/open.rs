@@ -1,0 +1,96 @@
+//! How each database is opened.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::watch;
+
+use super::db::Tx;
+use super::writer::Writer;
+use super::{Backend, DatabaseUrl, Store, StoreError, migrate};
+
+/// Connections that read SQLite.
+const SQLITE_READERS_MAX: u32 = 4;
+/// Connections to PostgreSQL.
+const POSTGRES_CONNECTIONS_MAX: u32 = 16;
+/// Statements each connection keeps prepared.
+const STATEMENTS_MAX: usize = 256;
+/// How long a locked SQLite file is waited for.
+const BUSY_SECS: u64 = 5;
+/// How long a free connection is waited for.
+const ACQUIRE_SECS: u64 = 10;
+/// Bounds PostgreSQL keeps itself, so that a lost controller holds no locks.
+const STATEMENT_SECS: u64 = 30;
+const IDLE_IN_TRANSACTION_SECS: u64 = 30;
+
+impl Store {
+    /// Connects and brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Open`], [`StoreError::Migrate`], [`StoreError::SchemaNewer`].
+    pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
+        let failed = |source| StoreError::Open { database: url.to_string(), source };
+        let committed = Arc::new(watch::Sender::new(0));
+        let backend = match url {
+            DatabaseUrl::Sqlite(path) => {
+                let options = SqliteConnectOptions::new()
+                    .filename(path)
+                    .foreign_keys(true)
+                    .busy_timeout(Duration::from_secs(BUSY_SECS))
+                    .statement_cache_capacity(STATEMENTS_MAX)
+                    .disable_statement_logging();
+                let writing = options
+                    .clone()
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal)
+                    .synchronous(SqliteSynchronous::Full);
+                let mut connection =
+                    SqliteConnection::connect_with(&writing).await.map_err(failed)?;
+                migrate::migrate(&mut Tx::Sqlite(&mut connection)).await?;
+                let readers = SqlitePoolOptions::new()
+                    .max_connections(SQLITE_READERS_MAX)
+                    .acquire_timeout(Duration::from_secs(ACQUIRE_SECS))
+                    .connect_with(options.pragma("query_only", "ON"))
+                    .await
+                    .map_err(failed)?;
+                Backend::Sqlite { writer: Writer::start(connection, committed.clone()), readers }
+            }
+            DatabaseUrl::Postgres(text) => {
+                let options = PgConnectOptions::from_str(text)
+                    .map_err(failed)?
+                    .application_name("hostler-controller")
+                    .statement_cache_capacity(STATEMENTS_MAX)
+                    .options([
+                        ("statement_timeout", format!("{STATEMENT_SECS}s")),
+                        (
+                            "idle_in_transaction_session_timeout",
+                            format!("{IDLE_IN_TRANSACTION_SECS}s"),
+                        ),
+                        // Plans for slices are the same whatever they hold.
+                        ("plan_cache_mode", "force_generic_plan".to_owned()),
+                    ])
+                    .disable_statement_logging();
+                let pool = PgPoolOptions::new()
+                    .max_connections(POSTGRES_CONNECTIONS_MAX)
+                    .acquire_timeout(Duration::from_secs(ACQUIRE_SECS))
+                    .connect_with(options)
+                    .await
+                    .map_err(failed)?;
+                let mut connection = pool.acquire().await.map_err(failed)?;
+                migrate::migrate(&mut Tx::Postgres(&mut connection)).await?;
+                drop(connection);
+                Backend::Postgres { pool }
+            }
+        };
+        let store = Self { backend, committed };
+        let (_, newest) = store.events_bounds().await?;
+        super::tell(&store.committed, newest);
+        Ok(store)
+    }
+}

@@ -1,0 +1,162 @@
+//! Settling attempts: what a host reports is applied once, to the attempt it is about, or kept
+//! aside.
+
+use std::collections::BTreeMap;
+
+use hostler_protocol::id::{EnvironmentId, JobId};
+use serde_json::json;
+
+use super::db::{Tx, Value};
+use super::error::Failure;
+use super::types::{SLICE_MAX, SettleAnswer, Settlement};
+use super::unit::{Done, Operation};
+use super::{Store, StoreError, change, environments, jobs};
+use crate::domain::decide::job::event;
+use crate::domain::decide::settle::settle;
+use crate::domain::{Change, Environment, EventKind, JobState, Micros, NewEvent};
+
+impl Store {
+    /// Settles attempts by what their hosts report. Answers stand in the order of the settlements
+    /// and every one is final: the report may be acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError`]; of slices longer than [`SLICE_MAX`] the first ones may be settled then,
+    /// and settling them again is harmless.
+    pub async fn settle(
+        &self,
+        settlements: &[Settlement],
+        now: Micros,
+    ) -> Result<Vec<SettleAnswer>, StoreError> {
+        let mut answers = Vec::with_capacity(settlements.len());
+        for slice in settlements.chunks(SLICE_MAX) {
+            answers.extend(self.commit(Settle { settlements: slice.to_vec(), now }).await?);
+        }
+        Ok(answers)
+    }
+}
+
+struct Settle {
+    settlements: Vec<Settlement>,
+    now: Micros,
+}
+
+/// What a slice comes to, before it is written.
+#[derive(Default)]
+struct Outcome {
+    answers: Vec<SettleAnswer>,
+    job_changes: Vec<Change>,
+    other_changes: Vec<Change>,
+    outcomes: Vec<(JobId, u32, String)>,
+    events: Vec<NewEvent>,
+}
+
+impl Operation for Settle {
+    type Reply = Vec<SettleAnswer>;
+
+    fn name(&self) -> &'static str {
+        "settle"
+    }
+
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<Self::Reply>, Failure> {
+        let ids: Vec<&JobId> = self.settlements.iter().map(|one| &one.attempt.job).collect();
+        let all = jobs::json_ids(ids.iter().copied());
+        let mut environments = lock_environments(tx, all.clone()).await?;
+        let mut rows = jobs::load(tx, all).await?;
+        let missing: Vec<&JobId> = ids.into_iter().filter(|id| !rows.contains_key(*id)).collect();
+        if !missing.is_empty() {
+            rows.extend(jobs::load_history(tx, jobs::json_ids(missing)).await?);
+        }
+        let mut outcome = Outcome::default();
+        for settlement in &self.settlements {
+            let answer = match rows.get_mut(&settlement.attempt.job) {
+                Some(row) => one(row, settlement, &mut environments, self.now, &mut outcome),
+                None => SettleAnswer::Unknown,
+            };
+            outcome.answers.push(answer);
+        }
+        change::apply(tx, &outcome.job_changes).await?;
+        change::apply(tx, &outcome.other_changes).await?;
+        jobs::keep_outcomes(tx, &outcome.outcomes).await?;
+        Ok(Done { reply: outcome.answers, events: outcome.events })
+    }
+}
+
+/// Settles one attempt in memory: the row and its environment are as they will be, for the
+/// settlements after it.
+fn one(
+    row: &mut jobs::JobRow,
+    settlement: &Settlement,
+    environments: &mut BTreeMap<EnvironmentId, Environment>,
+    now: Micros,
+    outcome: &mut Outcome,
+) -> SettleAnswer {
+    let Settlement { attempt, host, outcome: report, template } = settlement;
+    if row.job.host_id != *host {
+        return SettleAnswer::WrongHost;
+    }
+    let number = i64::from(attempt.attempt);
+    if row.job.state != JobState::Running || row.job.attempt != attempt.attempt {
+        if row.settled_attempt == Some(number) {
+            return SettleAnswer::AlreadySettled;
+        }
+        let document = json!({ "attempt": attempt.attempt, "outcome": report });
+        outcome.events.push(event(&row.job, EventKind::JobLateOutcome, document, now));
+        return SettleAnswer::Stale;
+    }
+    let environment = row.job.environment_id.as_ref().and_then(|id| environments.get(id));
+    let decision = settle(&row.job, environment, template, report, now);
+    for change in decision.changes {
+        match &change {
+            Change::UpdateJob { job, .. } if job.id == row.job.id => {
+                row.job = (**job).clone();
+                outcome.job_changes.push(change);
+                continue;
+            }
+            Change::UpdateEnvironment(after) => {
+                environments.insert(after.id.clone(), (**after).clone());
+            }
+            Change::DeleteEnvironment(id) => {
+                environments.remove(id);
+            }
+            Change::InsertSite(_)
+            | Change::UpdateSite(_)
+            | Change::DeleteHost(_)
+            | Change::DeleteEnrolmentToken(_)
+            | Change::DeleteSite(_)
+            | Change::InsertEnvironment(_)
+            | Change::InsertHost(_)
+            | Change::UpdateHost(_)
+            | Change::InsertEnrolmentToken(_)
+            | Change::UpdateEnrolmentToken(_)
+            | Change::InsertApiToken(_)
+            | Change::UpdateApiToken(_)
+            | Change::EnqueueJob(_)
+            | Change::UpdateJob { .. }
+            | Change::RecordIdempotency(_) => {}
+        }
+        outcome.other_changes.push(change);
+    }
+    outcome.events.extend(decision.events);
+    row.settled_attempt = Some(number);
+    let text = serde_json::to_string(report).unwrap_or_default();
+    outcome.outcomes.retain(|(job, _, _)| *job != attempt.job);
+    outcome.outcomes.push((attempt.job.clone(), attempt.attempt, text));
+    SettleAnswer::Settled(decision.reply)
+}
+
+/// The environments these jobs work on, locked before the jobs are, as everywhere.
+async fn lock_environments(
+    tx: &mut Tx<'_>,
+    ids: Value,
+) -> Result<BTreeMap<EnvironmentId, Environment>, Failure> {
+    let dialect = tx.dialect();
+    let source = dialect.source(1, &["id"]);
+    let sql = format!(
+        "SELECT {} FROM environments e WHERE e.id IN (SELECT j.environment_id FROM jobs j \
+         JOIN {source} ON j.id = v.id) ORDER BY e.id{}",
+        environments::COLUMNS,
+        dialect.for_update()
+    );
+    let found = tx.fetch_as(sql, &[ids], environments::read).await?;
+    Ok(found.into_iter().map(|environment| (environment.id.clone(), environment)).collect())
+}
