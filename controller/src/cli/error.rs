@@ -1,0 +1,251 @@
+//! Why a command could not do its work, and how that is told: a sentence, a hint, the code and
+//! the request's id.
+
+use std::io;
+use std::path::PathBuf;
+
+use hostler_controller::views::Problem;
+
+use super::exit::Exit;
+use super::output::{Output, clean};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    /// The controller answered with a problem.
+    #[error("{}", sentence(.0))]
+    Problem(Box<Problem>),
+    /// Something answered that does not speak like the controller.
+    #[error("the server answered {status} without saying why")]
+    Status { status: u16 },
+    #[error("the controller at {server} cannot be reached")]
+    Unreachable {
+        server: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("the controller at {server} did not answer within {secs} s")]
+    TimedOut { server: String, secs: u64 },
+    #[error("the connection to {server} broke")]
+    Broken {
+        server: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("the server's answer cannot be read")]
+    Answer(#[source] serde_json::Error),
+    #[error("the server's answer is longer than {limit_bytes} bytes")]
+    AnswerTooLong { limit_bytes: usize },
+    #[error("no {kind} is called `{name}`")]
+    UnknownName { kind: &'static str, name: String, suggestion: Option<String> },
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}; without a terminal to ask on, this needs --yes")]
+    NotConfirmed(String),
+    #[error("nothing was changed")]
+    Declined,
+    #[error("cannot read {}", .path.display())]
+    ReadFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{what} is not JSON")]
+    Json {
+        what: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("the HTTP client cannot be set up")]
+    Client(#[source] reqwest::Error),
+    #[error("the program cannot start its runtime")]
+    Runtime(#[source] io::Error),
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+}
+
+fn sentence(problem: &Problem) -> &str {
+    if problem.detail.is_empty() { &problem.title } else { &problem.detail }
+}
+
+impl CliError {
+    /// The exit code this error stands for.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Problem(problem) => Exit::of_status(problem.status),
+            // What stands before a controller says these when it is gone.
+            Self::Status { status: 502..=504 } => Exit::Unreachable,
+            Self::Status { status } => Exit::of_status(*status),
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Broken { .. } => {
+                Exit::Unreachable
+            }
+            Self::UnknownName { .. } => Exit::NotFound,
+            Self::Usage(_) | Self::NotConfirmed(_) | Self::ReadFile { .. } | Self::Json { .. } => {
+                Exit::Usage
+            }
+            // Whoever read our output has enough (`hostler job list | head -1`).
+            Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => Exit::Ok,
+            Self::Answer(_)
+            | Self::AnswerTooLong { .. }
+            | Self::Declined
+            | Self::Client(_)
+            | Self::Runtime(_)
+            | Self::Output(_) => Exit::Failure,
+        }
+    }
+
+    /// Whether asking again in a while may help.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
+            Self::Status { status } => matches!(status, 429 | 500..=599),
+            Self::Problem(problem) => matches!(problem.status, 429 | 500..=599),
+            Self::Answer(_)
+            | Self::AnswerTooLong { .. }
+            | Self::UnknownName { .. }
+            | Self::Usage(_)
+            | Self::NotConfirmed(_)
+            | Self::Declined
+            | Self::ReadFile { .. }
+            | Self::Json { .. }
+            | Self::Client(_)
+            | Self::Runtime(_)
+            | Self::Output(_) => false,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownName { suggestion: Some(name), .. } => {
+                Some(format!("did you mean `{name}`?"))
+            }
+            Self::UnknownName { kind, suggestion: None, .. } => {
+                Some(format!("`hostler {} list` shows what there is", noun(kind)))
+            }
+            Self::Unreachable { .. } | Self::Broken { .. } | Self::Status { status: 502..=504 } => {
+                Some("is it running there? --server or HOSTLER_SERVER names another one".to_owned())
+            }
+            Self::TimedOut { .. } => Some("--timeout allows it more time".to_owned()),
+            Self::Problem(problem) => match problem.status {
+                401 => Some("give a token by HOSTLER_TOKEN or --token-file".to_owned()),
+                403 => Some("use a token with the scope this needs".to_owned()),
+                500..=599 => Some("the controller's log has more, under the request id".to_owned()),
+                _ => None,
+            },
+            Self::Status { status: 401 | 403 } => {
+                Some("give a token by HOSTLER_TOKEN or --token-file".to_owned())
+            }
+            Self::Status { .. } | Self::Answer(_) => {
+                Some("does --server name a Hostler controller, of this version?".to_owned())
+            }
+            Self::AnswerTooLong { .. }
+            | Self::Usage(_)
+            | Self::NotConfirmed(_)
+            | Self::Declined
+            | Self::ReadFile { .. }
+            | Self::Json { .. }
+            | Self::Client(_)
+            | Self::Runtime(_)
+            | Self::Output(_) => None,
+        }
+    }
+
+    /// Tells a person on stderr what went wrong; answers the exit code.
+    pub(super) fn report(&self, out: &Output) -> Exit {
+        let exit = self.exit();
+        if exit != Exit::Ok {
+            out.say(&self.told(&out.red("error:")));
+        }
+        exit
+    }
+
+    fn told(&self, label: &str) -> String {
+        let mut text = format!("{label} {}", clean(&self.to_string()));
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(&format!("\n  because: {}", clean(&cause.to_string())));
+            source = cause.source();
+        }
+        if let Self::Problem(problem) = self {
+            for field in &problem.errors {
+                text.push_str(&format!("\n  {}: {}", clean(&field.pointer), clean(&field.detail)));
+            }
+        }
+        if let Some(hint) = self.hint() {
+            text.push_str(&format!("\n  hint: {}", clean(&hint)));
+        }
+        if let Self::Problem(problem) = self {
+            text.push_str(&format!(
+                "\n  code: {}, request: {}",
+                clean(&problem.code),
+                clean(&problem.instance)
+            ));
+        }
+        text
+    }
+}
+
+fn noun(kind: &str) -> &str {
+    if kind == "environment" { "env" } else { kind }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(status: u16, code: &str) -> CliError {
+        CliError::Problem(Box::new(Problem {
+            kind: format!("urn:hostler:problem:{}", code.to_lowercase()),
+            title: "No such thing".to_owned(),
+            status,
+            detail: "No site has this id.".to_owned(),
+            instance: "req_01kah2m3n4p5q6r7s8t9v0w1x2".to_owned(),
+            code: code.to_owned(),
+            errors: vec![],
+        }))
+    }
+
+    #[test]
+    fn a_problem_is_told_with_code_and_request() {
+        assert_eq!(
+            problem(404, "NOT_FOUND").told("error:"),
+            "error: No site has this id.\n  code: NOT_FOUND, request: req_01kah2m3n4p5q6r7s8t9v0w1x2"
+        );
+    }
+
+    #[test]
+    fn each_status_has_its_exit_code() {
+        for (status, exit) in [
+            (400, Exit::Refused),
+            (401, Exit::Auth),
+            (403, Exit::Auth),
+            (404, Exit::NotFound),
+            (409, Exit::Refused),
+            (422, Exit::Refused),
+            (500, Exit::Failure),
+            (503, Exit::Failure),
+        ] {
+            assert_eq!(problem(status, "X").exit(), exit, "status {status}");
+        }
+        assert_eq!(CliError::Status { status: 502 }.exit(), Exit::Unreachable);
+    }
+
+    #[test]
+    fn an_unknown_name_suggests_one() {
+        let error = CliError::UnknownName {
+            kind: "environment",
+            name: "shop/prodction".to_owned(),
+            suggestion: Some("shop/production".to_owned()),
+        };
+        assert_eq!(
+            error.told("error:"),
+            "error: no environment is called `shop/prodction`\n  hint: did you mean `shop/production`?"
+        );
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        let closed = CliError::Output(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert_eq!(closed.exit(), Exit::Ok);
+    }
+}
