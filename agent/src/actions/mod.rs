@@ -11,6 +11,7 @@ mod toggle;
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hostler_protocol::job::{Code, EnvironmentDoc, JobSpec, Outcome, OutcomeState, StepReport};
@@ -24,12 +25,25 @@ pub use crate::steps::run::{JobContext, ProgressSink};
 use crate::steps::tools::Tools;
 
 /// What actions need to know besides the policy.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct ActionSettings {
     /// Where the agent keeps its own files; made if missing.
     pub state_dir: PathBuf,
+    /// Longest wait for a new nginx configuration to answer, in seconds.
+    pub reload_secs_max: u64,
     /// For tests; the default injects nothing.
     pub faults: Faults,
+}
+
+impl Default for ActionSettings {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from("/var/lib/hostler-agent"),
+            // Ten times what a thousand vhosts need.
+            reload_secs_max: 15,
+            faults: Faults::default(),
+        }
+    }
 }
 
 /// Runs jobs on this host; cheap to clone.
@@ -42,7 +56,9 @@ impl Actions {
     /// Actions under that policy.
     #[must_use]
     pub fn new(policy: Policy, settings: ActionSettings, clock: Clock) -> Self {
-        Self { tools: Tools::new(policy, settings.state_dir, clock, settings.faults) }
+        let ActionSettings { state_dir, reload_secs_max, faults } = settings;
+        let reload_timeout = Duration::from_secs(reload_secs_max);
+        Self { tools: Tools::new(policy, state_dir, reload_timeout, clock, faults) }
     }
 
     /// Runs one attempt to its end. Never panics: that, too, is an outcome.

@@ -94,18 +94,15 @@ async fn take_back(
     .await?;
     result.files.extend(present.iter().map(|path| path.display().to_string()));
     nginx::test_after(tools, run).await?;
+    let live = live(tools, applied);
     run.step("reload", async {
-        tools.nginx.reload()?;
-        Ok(((), "told the nginx master process".to_owned()))
+        nginx::reload_away(tools, live.as_ref()).await?;
+        let gone = live.map_or_else(String::new, |live| {
+            format!("; generation {} answers no more", live.generation)
+        });
+        Ok(((), format!("told the nginx master process{gone}")))
     })
     .await?;
-    if let Some(live) = live(tools, applied) {
-        run.step("generation", async {
-            nginx::generation_gone(tools, &live).await?;
-            Ok(((), format!("generation {} answers no more", live.generation)))
-        })
-        .await?;
-    }
     Ok((result, true))
 }
 

@@ -157,11 +157,10 @@ fn as_sent(uri: &str) -> String {
 
 /// The same with the digits of every percent escape in upper or lower case.
 fn escapes(uri: &str, upper: bool) -> String {
-    let bytes = uri.as_bytes();
-    let mut out = bytes.to_vec();
-    for place in 0..bytes.len() {
-        if bytes[place] == b'%'
-            && let Some(digits) = out.get_mut(place + 1..place + 3)
+    let mut out = uri.as_bytes().to_vec();
+    let percents: Vec<_> = uri.match_indices('%').map(|(place, _)| place).collect();
+    for place in percents {
+        if let Some(digits) = out.get_mut(place + 1..place + 3)
             && digits.iter().all(u8::is_ascii_hexdigit)
         {
             if upper { digits.make_ascii_uppercase() } else { digits.make_ascii_lowercase() }

@@ -1,5 +1,6 @@
 //! Testing the configuration, seeing where our files are included, reloading with proof.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use crate::host::fs::{FsError, Look};
 use crate::host::nginx::Tested;
 use crate::host::nginx::tree::{self, Sighting};
 
-/// Longest wait for a new configuration to answer.
-const RELOAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long after a line of despair in the log a configuration may still come: nginx tries an
 /// occupied port five times, half a second apart.
 const EMERGENCY_GRACE_MS: u64 = 4_000;
+/// Longest wait for old workers to stop taking connections.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
 
 /// The three paths: http, server, location.
@@ -210,6 +211,7 @@ pub async fn test_after(tools: &Tools, run: &mut Run) -> Result<(), Failure> {
 /// `NGINX_RELOAD_FAILED`, `NGINX_RELOAD_NOT_APPLIED` with nginx's own line.
 pub async fn reload(tools: &Tools, run: &mut Run, live: &Live) -> Result<(), Failure> {
     let mark = tools.nginx.log_mark();
+    let workers = tools.nginx.accepting_workers();
     run.step("reload", async {
         if !tools.faults.pretends("reload") {
             tools.nginx.reload()?;
@@ -220,10 +222,27 @@ pub async fn reload(tools: &Tools, run: &mut Run, live: &Live) -> Result<(), Fai
     let started_ms = tools.clock.monotonic_ms();
     run.step("generation", async {
         let answered = generation(tools, live, mark).await?;
+        retired(tools, &workers, mark).await;
         let took_ms = tools.clock.monotonic_ms().saturating_sub(started_ms);
         Ok(((), format!("generation {answered} answered after {took_ms} ms")))
     })
     .await
+}
+
+/// Waits until none of these workers takes new connections: a new configuration is live before
+/// the old one is gone. Bounded, since the probes that follow have the last word; and not at all
+/// when nginx stays with the old workers because it could not go on.
+async fn retired(tools: &Tools, workers: &BTreeSet<i32>, mark: u64) {
+    let waiting = async {
+        while !tools.nginx.accepting_workers().is_disjoint(workers)
+            && !tools.nginx.emergency_since(mark)
+        {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    if tokio::time::timeout(RETIRE_TIMEOUT, waiting).await.is_err() {
+        tracing::warn!("nginx workers of before the reload still take connections");
+    }
 }
 
 /// Waits until the generation probe answers the generation of `live`.
@@ -251,7 +270,7 @@ pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Fa
             tokio::time::sleep(POLL).await;
         }
     };
-    if tokio::time::timeout(RELOAD_TIMEOUT, waiting).await.unwrap_or(false) {
+    if tokio::time::timeout(tools.reload_timeout, waiting).await.unwrap_or(false) {
         return Ok(live.generation);
     }
     let line = tools.nginx.severe_since(mark);
@@ -259,19 +278,23 @@ pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Fa
     Err(Failure::new(Code::NginxReloadNotApplied, why))
 }
 
-/// Waits until the generation of `live` answers no more.
+/// Reloads and waits until the generation of `live` answers no more.
 ///
 /// # Errors
-/// `NGINX_RELOAD_NOT_APPLIED`.
-pub async fn generation_gone(tools: &Tools, live: &Live) -> Result<(), Failure> {
+/// `NGINX_RELOAD_FAILED`, `NGINX_RELOAD_NOT_APPLIED`.
+pub async fn reload_away(tools: &Tools, live: Option<&Live>) -> Result<(), Failure> {
     let mark = tools.nginx.log_mark();
+    let workers = tools.nginx.accepting_workers();
+    tools.nginx.reload()?;
+    let Some(live) = live else { return Ok(()) };
     let waiting = async {
         while matches!(effect::generation(live).await, Ok(Some(found)) if found == live.generation)
         {
             tokio::time::sleep(POLL).await;
         }
     };
-    if tokio::time::timeout(RELOAD_TIMEOUT, waiting).await.is_ok() {
+    if tokio::time::timeout(tools.reload_timeout, waiting).await.is_ok() {
+        retired(tools, &workers, mark).await;
         return Ok(());
     }
     let line = tools.nginx.severe_since(mark);
@@ -286,9 +309,11 @@ pub async fn generation_gone(tools: &Tools, live: &Live) -> Result<(), Failure> 
 /// `NGINX_RELOAD_FAILED`, `NGINX_RELOAD_NOT_APPLIED`.
 pub async fn reload_old(tools: &Tools, old: Option<&Live>) -> Result<(), Failure> {
     let mark = tools.nginx.log_mark();
+    let workers = tools.nginx.accepting_workers();
     tools.nginx.reload()?;
     if let Some(live) = old {
         generation(tools, live, mark).await?;
+        retired(tools, &workers, mark).await;
     }
     Ok(())
 }

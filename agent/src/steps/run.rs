@@ -289,7 +289,6 @@ impl Run {
     }
 
     /// Something that says how far a step has come, apart from the run itself.
-    #[must_use]
     pub fn teller(&self, step: &'static str) -> impl FnMut(String) + Send + use<> {
         let (progress, clock) = (self.context.progress.clone(), self.clock.clone());
         move |message| {

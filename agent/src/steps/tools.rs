@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{Code, EnvironmentDoc};
@@ -25,6 +26,8 @@ pub struct Tools {
     pub state_dir: PathBuf,
     pub clock: Clock,
     pub faults: Faults,
+    /// Longest wait for a new nginx configuration to answer.
+    pub reload_timeout: Duration,
     pub nginx: Nginx,
     /// nginx has one configuration per host: who tests, swaps and reloads does so alone.
     pub nginx_lock: Arc<Mutex<()>>,
@@ -33,7 +36,13 @@ pub struct Tools {
 impl Tools {
     /// The host of that policy.
     #[must_use]
-    pub fn new(policy: Policy, state_dir: PathBuf, clock: Clock, faults: Faults) -> Self {
+    pub fn new(
+        policy: Policy,
+        state_dir: PathBuf,
+        reload_timeout: Duration,
+        clock: Clock,
+        faults: Faults,
+    ) -> Self {
         let nginx = Nginx {
             command: policy.nginx_command.clone(),
             pid_file: policy.nginx_pid_file.clone(),
@@ -45,6 +54,7 @@ impl Tools {
             state_dir,
             clock,
             faults,
+            reload_timeout,
             nginx,
             nginx_lock: Arc::default(),
         }

@@ -1,7 +1,12 @@
 //! Whole-system tests, in one binary so that they link once and share what they start.
 
 mod layers;
+mod object_cache;
+mod purge;
+mod recovery;
 mod samples;
 mod servers;
+mod stand;
 mod store;
+mod toggle;
 mod whole;

@@ -5,6 +5,7 @@
 
 pub mod tree;
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -121,11 +122,43 @@ impl Nginx {
         })
     }
 
+    /// Worker processes that still take new connections. After a reload the old ones do so for a
+    /// moment longer; their process title says when they have stopped. Empty where the system
+    /// does not tell.
+    #[must_use]
+    pub fn accepting_workers(&self) -> BTreeSet<i32> {
+        let Ok(pid) = self.master() else { return BTreeSet::new() };
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        let title = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        children
+            .unwrap_or_default()
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .filter(|pid| {
+                let title = String::from_utf8_lossy(&title(pid)).into_owned();
+                title.contains("worker process") && !title.contains("shutting down")
+            })
+            .collect()
+    }
+
     /// Tells the master process to load the configuration on disk.
     ///
     /// # Errors
     /// [`NginxError::NotRunning`], [`NginxError::Signal`].
     pub fn reload(&self) -> Result<(), NginxError> {
+        let pid = self.master()?;
+        let signal = |pid| rustix::process::kill_process(pid, Signal::HUP);
+        match Pid::from_raw(pid).map(signal) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(errno)) => Err(NginxError::Signal { pid, source: errno.into() }),
+            None => Err(NginxError::NotRunning {
+                pid_file: self.pid_file.clone(),
+                reason: "it holds no process id".to_owned(),
+            }),
+        }
+    }
+
+    fn master(&self) -> Result<i32, NginxError> {
         let not_running = |reason: &str| NginxError::NotRunning {
             pid_file: self.pid_file.clone(),
             reason: reason.to_owned(),
@@ -139,9 +172,7 @@ impl Nginx {
         if !name.starts_with("nginx") {
             return Err(not_running("that process is not nginx"));
         }
-        let target = Pid::from_raw(pid).ok_or_else(|| not_running("it holds no process id"))?;
-        rustix::process::kill_process(target, Signal::HUP)
-            .map_err(|errno| NginxError::Signal { pid, source: errno.into() })
+        Ok(pid)
     }
 
     /// Where the error log ends now, in bytes.

@@ -1,0 +1,60 @@
+//! The agent killed in the middle of a toggle: at its next start everything is old, or new.
+
+use hostler_protocol::job::{PurgeScope, ToggleResult};
+
+use crate::stand::{Options, Stand, entries, result};
+
+#[tokio::test]
+async fn a_kill_at_any_step_leaves_the_old_state() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    let files = || {
+        let nginx = &shop.nginx;
+        [&nginx.http_file, &nginx.server_file, &nginx.location_file]
+            .map(|path| std::fs::read_to_string(path).unwrap())
+    };
+    let before = files();
+    let steps =
+        ["stage", "swap", "nginx_test", "cache_purge", "reload", "generation", "effect", "commit"];
+    for step in steps {
+        let spec = stand.toggle_spec(&shop, Some(true), None);
+        stand.kill_at(step, spec).await;
+        stand.restart();
+        let reports = stand.actions.recover().await;
+        assert_eq!(files(), before, "killed at {step}: {reports:#?}");
+        assert_eq!(stand.status(&shop, "/"), "OFF", "killed at {step}: {reports:#?}");
+        let again = stand.actions.recover().await;
+        assert!(again.is_empty(), "killed at {step}, the second recovery did more: {again:#?}");
+    }
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["MISS", "HIT"]);
+}
+
+#[tokio::test]
+async fn a_kill_during_the_first_toggle_leaves_no_file() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    for step in ["includes", "nginx_test", "commit"] {
+        let spec = stand.toggle_spec(&shop, Some(true), None);
+        stand.kill_at(step, spec).await;
+        stand.restart();
+        stand.actions.recover().await;
+        let left = entries(stand.dir().join("shop/nginx").to_str().unwrap());
+        assert!(left.is_empty(), "killed at {step}, these stay: {left:?}");
+    }
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+}
+
+#[tokio::test]
+async fn trash_of_a_killed_purge_is_cleared_away() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let trash = stand.nginx.dir().join("cache/.hostler-trash");
+    std::fs::create_dir_all(trash.join("job/a/bc")).unwrap();
+    std::fs::write(trash.join("job/a/bc/entry"), "x").unwrap();
+    stand.actions.recover().await;
+    assert!(!trash.exists(), "the trash is still there");
+    stand.purge(&shop, PurgeScope::All, false).await;
+}

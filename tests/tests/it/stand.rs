@@ -1,0 +1,270 @@
+//! One "host" for tests of the agent's actions: a real nginx, PHP-FPM and, where asked, Redis.
+
+use std::path::{Path, PathBuf};
+
+use hostler_agent::actions::{ActionSettings, Actions, JobContext, ProgressSink};
+use hostler_agent::clock::Clock;
+use hostler_agent::host::fake::Faults;
+use hostler_agent::policy::Policy;
+use hostler_protocol::id::{EnvironmentId, JobId};
+use hostler_protocol::job::{
+    AppKind, CacheSet, CheckSpec, EnvironmentDoc, FastcgiDoc, HealthDoc, JobSpec,
+    KEY_FORMAT_DEFAULT, NginxDoc, Outcome, OutcomeState, Progress, PurgeScope, PurgeSpec, RedisDoc,
+    RemoveSpec, ToggleSpec,
+};
+use hostler_protocol::message::AttemptRef;
+use hostler_tests::servers::nginx::{Nginx, Vhost};
+use hostler_tests::servers::php::PhpFpm;
+use hostler_tests::servers::{directory, get, write};
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+const PAGE: &str = "<?php\nif (isset($_GET['vary'])) header('Vary: X-Variant');\n\
+    if (isset($_GET['private'])) header('Cache-Control: no-store');\n\
+    echo $_SERVER['REQUEST_URI'], ' made at ', hrtime(true), \"\\n\";\n";
+
+pub(crate) struct Stand {
+    pub(crate) nginx: Nginx,
+    pub(crate) faults: Faults,
+    pub(crate) actions: Actions,
+    php: PhpFpm,
+    dir: tempfile::TempDir,
+    generation: std::cell::Cell<u64>,
+    sites: std::cell::Cell<u8>,
+}
+
+/// How a site differs from the usual one.
+#[derive(Default)]
+pub(crate) struct Options<'a> {
+    pub(crate) server_lines: &'a str,
+    pub(crate) location_lines: &'a str,
+    /// The vhost includes files from a directory nobody writes to.
+    pub(crate) includes_elsewhere: bool,
+}
+
+impl Stand {
+    pub(crate) fn start(http_lines: &str) -> Self {
+        let nginx = Nginx::start(http_lines).unwrap();
+        let php = PhpFpm::start(2).unwrap();
+        let dir = directory("stand").unwrap();
+        std::fs::create_dir(nginx.dir().join("cache")).unwrap();
+        let faults = Faults::armed();
+        let actions = actions(&nginx, dir.path(), &faults);
+        let (generation, sites) = Default::default();
+        Self { nginx, faults, actions, php, dir, generation, sites }
+    }
+
+    /// The agent once more, as after a restart.
+    pub(crate) fn restart(&mut self) {
+        self.faults.clear();
+        self.actions = actions(&self.nginx, self.dir.path(), &self.faults);
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn site(&self, name: &str, options: &Options<'_>) -> EnvironmentDoc {
+        let root = self.dir.path().join(name);
+        let docroot = root.join("public");
+        write(&docroot.join("index.php"), PAGE).unwrap();
+        std::fs::create_dir_all(root.join("nginx")).unwrap();
+        let included = if options.includes_elsewhere { "elsewhere" } else { "nginx" };
+        self.nginx
+            .add_vhost(&Vhost {
+                domain: &format!("{name}.test"),
+                docroot: &docroot,
+                php_socket: &self.php.socket,
+                hostler_dir: &root.join(included),
+                server_lines: options.server_lines,
+                location_lines: options.location_lines,
+            })
+            .unwrap();
+        self.sites.set(self.sites.get() + 1);
+        let file = |name: &str| text(&root.join("nginx").join(name));
+        EnvironmentDoc {
+            id: EnvironmentId::from_parts(1, [self.sites.get(); 10]),
+            site: name.to_owned(),
+            name: "production".to_owned(),
+            domain: format!("{name}.test"),
+            kind: AppKind::Php,
+            docroot: text(&docroot),
+            user: "www-data".to_owned(),
+            nginx: NginxDoc {
+                http_file: file("http.conf"),
+                server_file: file("server.conf"),
+                location_file: file("location.conf"),
+                probe_origin: format!("http://127.0.0.1:{}", self.nginx.port),
+            },
+            fastcgi: Some(FastcgiDoc {
+                cache_dir: text(&self.nginx.dir().join("cache").join(name)),
+                key_format: KEY_FORMAT_DEFAULT.to_owned(),
+                zone_mib: 1,
+                size_mib_max: 64,
+                inactive_secs: 3600,
+                valid_secs: 600,
+            }),
+            redis: None,
+            health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5000 },
+        }
+    }
+
+    /// The same environment with an object cache on that port.
+    pub(crate) fn with_redis(
+        &self,
+        mut environment: EnvironmentDoc,
+        port: u16,
+        password: &str,
+        prefix: &str,
+    ) -> EnvironmentDoc {
+        let file = self.dir.path().join("redis-password");
+        write(&file, &format!("{password}\n")).unwrap();
+        environment.redis = Some(RedisDoc {
+            url: format!("redis://127.0.0.1:{port}/0"),
+            password_file: Some(text(&file)),
+            prefix: prefix.to_owned(),
+            switch_file: Some(text(&self.dir.path().join("redis-switch.json"))),
+        });
+        environment
+    }
+
+    pub(crate) fn toggle_spec(
+        &self,
+        environment: &EnvironmentDoc,
+        fastcgi_enabled: Option<bool>,
+        redis_enabled: Option<bool>,
+    ) -> JobSpec {
+        self.generation.set(self.generation.get() + 1);
+        JobSpec::EnvCacheToggle(ToggleSpec {
+            environment: environment.clone(),
+            fastcgi_enabled,
+            redis_enabled,
+            generation: self.generation.get(),
+        })
+    }
+
+    pub(crate) async fn toggle(&self, environment: &EnvironmentDoc, enabled: bool) -> Outcome {
+        self.run(self.toggle_spec(environment, Some(enabled), None)).await
+    }
+
+    pub(crate) async fn switch(&self, environment: &EnvironmentDoc, enabled: bool) -> Outcome {
+        self.run(self.toggle_spec(environment, None, Some(enabled))).await
+    }
+
+    pub(crate) async fn purge(
+        &self,
+        environment: &EnvironmentDoc,
+        scope: PurgeScope,
+        dry_run: bool,
+    ) -> Outcome {
+        let caches = CacheSet { fastcgi: true, redis: environment.redis.is_some() };
+        let environment = environment.clone();
+        self.run(JobSpec::CachePurge(PurgeSpec { environment, caches, scope, dry_run })).await
+    }
+
+    pub(crate) async fn check(&self, environment: &EnvironmentDoc) -> Outcome {
+        self.run(JobSpec::EnvCheck(CheckSpec { environment: environment.clone() })).await
+    }
+
+    pub(crate) async fn remove(&self, environment: &EnvironmentDoc) -> Outcome {
+        self.generation.set(self.generation.get() + 1);
+        let generation = self.generation.get();
+        let environment = environment.clone();
+        self.run(JobSpec::EnvDelete(RemoveSpec { environment, generation })).await
+    }
+
+    pub(crate) async fn run(&self, spec: JobSpec) -> Outcome {
+        self.actions.run(spec, context().0).await
+    }
+
+    /// Runs a job that is cancelled the moment it begins `step`.
+    pub(crate) async fn cancel_at(&self, step: &str, spec: JobSpec) -> Outcome {
+        let (context, mut progress) = context();
+        let cancel = context.cancel.clone();
+        let watch = async {
+            while let Some(told) = progress.recv().await {
+                if told.step == step {
+                    cancel.cancel();
+                }
+            }
+        };
+        tokio::join!(self.actions.run(spec, context), watch).0
+    }
+
+    /// Runs a job until it begins `step`, then forgets it, as a kill would.
+    pub(crate) async fn kill_at(&self, step: &str, spec: JobSpec) {
+        self.faults.crash_at(step);
+        tokio::select! {
+            outcome = self.run(spec) => panic!("the job never came to {step}: {outcome:?}"),
+            () = self.faults.crashed() => {}
+        }
+    }
+
+    pub(crate) fn status(&self, environment: &EnvironmentDoc, path: &str) -> String {
+        self.status_with(environment, path, &[])
+    }
+
+    pub(crate) fn status_with(
+        &self,
+        environment: &EnvironmentDoc,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> String {
+        let answer = get(self.nginx.port, &environment.domain, path, headers).unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", self.nginx.error_log());
+        answer.header("X-Hostler-Cache").unwrap_or("none").to_owned()
+    }
+}
+
+fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
+    let policy = Policy {
+        roots: vec![nginx.dir().to_owned(), dir.to_owned()],
+        nginx_command: nginx.command_line().unwrap(),
+        nginx_pid_file: nginx.pid_file(),
+        nginx_error_log: nginx.dir().join("error.log"),
+        ..Policy::default()
+    };
+    let settings =
+        ActionSettings { state_dir: dir.join("state"), reload_secs_max: 6, faults: faults.clone() };
+    Actions::new(policy, settings, Clock::system())
+}
+
+fn context() -> (JobContext, Receiver<Progress>) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(256);
+    let context = JobContext {
+        attempt: AttemptRef { job: JobId::from_parts(1, [7; 10]), attempt: 1 },
+        cancel: CancellationToken::new(),
+        progress: ProgressSink(sender),
+    };
+    (context, receiver)
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+/// The result document of a job that succeeded.
+pub(crate) fn result<T: serde::de::DeserializeOwned>(outcome: &Outcome) -> T {
+    assert_eq!(outcome.state, OutcomeState::Succeeded, "{outcome:#?}");
+    serde_json::from_value(outcome.result.clone().unwrap()).unwrap()
+}
+
+/// The error code and message of a job that failed.
+pub(crate) fn error(outcome: &Outcome) -> (String, String) {
+    assert_eq!(outcome.state, OutcomeState::Failed, "{outcome:#?}");
+    let error = outcome.error.clone().unwrap();
+    (error.code, error.message)
+}
+
+/// Files below a directory that look like cache entries.
+pub(crate) fn entries(dir: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from(dir)];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { open.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}

@@ -1,0 +1,243 @@
+//! Turning the page cache on and off on a real nginx, and everything that may stop it.
+
+use hostler_protocol::job::{EnvironmentDoc, OutcomeState, StepState, ToggleResult};
+
+use crate::stand::{Options, Stand, entries, error, result};
+
+fn files(environment: &EnvironmentDoc) -> Vec<Option<String>> {
+    let nginx = &environment.nginx;
+    [&nginx.http_file, &nginx.server_file, &nginx.location_file]
+        .map(|path| std::fs::read_to_string(path).ok())
+        .to_vec()
+}
+
+#[tokio::test]
+async fn on_is_proven_by_a_hit_and_off_by_its_absence() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let outcome = stand.toggle(&shop, true).await;
+    let on: ToggleResult = result(&outcome);
+    let flag = on.fastcgi.unwrap();
+    assert!(flag.enabled && flag.changed, "{flag:?}");
+    assert!(flag.proof.contains("MISS then HIT"), "{flag:?}");
+    assert_eq!(on.generation, 1);
+    assert_eq!(
+        entries(&shop.fastcgi.as_ref().unwrap().cache_dir).len(),
+        0,
+        "a probe's entry stayed"
+    );
+    assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["MISS", "HIT"]);
+
+    let again: ToggleResult = result(&stand.toggle(&shop, true).await);
+    assert_eq!((again.generation, again.fastcgi.unwrap().changed), (1, false));
+    assert_eq!(stand.status(&shop, "/"), "HIT", "an idle toggle lost the cache");
+
+    let off: ToggleResult = result(&stand.toggle(&shop, false).await);
+    let flag = off.fastcgi.unwrap();
+    assert_eq!((flag.enabled, flag.changed, flag.purged), (false, true, 1), "{flag:?}");
+    assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["OFF", "OFF"]);
+
+    let on: ToggleResult = result(&stand.toggle(&shop, true).await);
+    assert!(on.fastcgi.unwrap().changed);
+    assert_eq!(stand.status(&shop, "/"), "MISS", "an entry from before the gap was served");
+}
+
+#[tokio::test]
+async fn personal_requests_pass_the_cache_by() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+    let signed = [("Authorization", "Basic eDp5")];
+    assert_eq!(stand.status_with(&shop, "/", &signed), "BYPASS");
+    assert_eq!(stand.status_with(&shop, "/", &[("X-Hostler-Probe", "peek:guess")]), "HIT");
+}
+
+#[tokio::test]
+async fn a_page_that_must_not_be_stored_still_proves_the_cache() {
+    let stand = Stand::start("");
+    let mut shop = stand.site("shop", &Options::default());
+    shop.health.path = "/?private".to_owned();
+    let on: ToggleResult = result(&stand.toggle(&shop, true).await);
+    let proof = on.fastcgi.unwrap().proof;
+    assert!(proof.contains("MISS then MISS") && proof.contains("engaged"), "{proof}");
+}
+
+#[tokio::test]
+async fn a_configuration_broken_before_is_told_and_left_alone() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    stand.nginx.write_conf("broken.conf", "nonsense on;\n").unwrap();
+    let outcome = stand.toggle(&shop, true).await;
+    let (code, message) = error(&outcome);
+    assert_eq!(code, "NGINX_CONFIG_BROKEN");
+    assert!(message.contains("unknown directive \"nonsense\""), "{message}");
+    let told = outcome.error.unwrap();
+    assert_eq!(told.exit_status, Some(1));
+    assert!(told.command.is_some() && told.step.as_deref() == Some("nginx_test_before"));
+    assert_eq!(files(&shop), [None, None, None], "files were left behind");
+}
+
+#[tokio::test]
+async fn files_nginx_refuses_are_put_back() {
+    let stand = Stand::start("");
+    let options = Options { location_lines: "fastcgi_cache_key $uri;", ..Options::default() };
+    let shop = stand.site("shop", &options);
+    let outcome = stand.toggle(&shop, true).await;
+    let (code, message) = error(&outcome);
+    assert_eq!(code, "NGINX_TEST_FAILED");
+    assert!(message.contains("duplicate"), "{message}");
+    let last = outcome.steps.last().unwrap();
+    assert_eq!((last.step.as_str(), last.state), ("rollback", StepState::RolledBack));
+    assert_eq!(files(&shop), [None, None, None], "files were left behind");
+    assert_eq!(stand.status(&shop, "/"), "none");
+}
+
+#[tokio::test]
+async fn a_reload_that_does_not_take_is_noticed() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    let before = files(&shop);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let server = format!("server {{ listen 127.0.0.1:{port}; return 204; }}\n");
+    stand.nginx.write_conf("taken.conf", &server).unwrap();
+    let outcome = stand.toggle(&shop, true).await;
+    let (code, message) = error(&outcome);
+    assert_eq!(code, "NGINX_RELOAD_NOT_APPLIED");
+    assert!(message.contains("bind() to") && message.contains("[emerg]"), "{message}");
+    assert_eq!(files(&shop), before, "the old files were not put back");
+    assert_eq!(stand.status(&shop, "/"), "OFF");
+}
+
+#[tokio::test]
+async fn a_reload_nginx_never_heard_of_is_noticed() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.faults.pretend("reload");
+    let (code, message) = error(&stand.toggle(&shop, true).await);
+    assert_eq!(code, "NGINX_RELOAD_NOT_APPLIED");
+    assert!(message.contains("no generation"), "{message}");
+    assert_eq!(stand.status(&shop, "/"), "OFF");
+}
+
+#[tokio::test]
+async fn a_cancelled_toggle_is_undone() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    let before = files(&shop);
+    for step in ["stage", "swap", "nginx_test", "reload", "generation", "effect"] {
+        let outcome = stand.cancel_at(step, stand.toggle_spec(&shop, Some(true), None)).await;
+        assert_eq!(outcome.state, OutcomeState::Cancelled, "cancelled at {step}: {outcome:#?}");
+        assert_eq!(outcome.error.unwrap().code, "CANCELLED");
+        assert_eq!(files(&shop), before, "cancelled at {step}");
+        assert_eq!(stand.status(&shop, "/"), "OFF", "cancelled at {step}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_include_names_the_line_to_add() {
+    let stand = Stand::start("");
+    let options = Options { includes_elsewhere: true, ..Options::default() };
+    let shop = stand.site("shop", &options);
+    let (code, message) = error(&stand.toggle(&shop, true).await);
+    assert_eq!(code, "NGINX_NOT_INCLUDED");
+    let line = format!("add `include {};` to the `http` block", shop.nginx.http_file);
+    assert!(message.contains(&line), "{message}");
+    assert_eq!(files(&shop), [None, None, None], "files were left behind");
+}
+
+#[tokio::test]
+async fn a_vhost_that_names_files_which_do_not_exist_yet_is_not_broken() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let conf = stand.nginx.dir().join("conf.d/shop.test.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    std::fs::write(&conf, text.replace("*.conf;", ".conf;")).unwrap();
+    std::fs::remove_dir(stand.dir().join("shop/nginx")).unwrap();
+    let on: ToggleResult = result(&stand.toggle(&shop, true).await);
+    assert!(on.fastcgi.unwrap().changed);
+}
+
+#[tokio::test]
+async fn a_site_s_own_headers_survive() {
+    let own = "add_header X-Frame-Options DENY always;";
+    let cases = [
+        ("", Options { server_lines: own, ..Options::default() }),
+        ("", Options { location_lines: own, ..Options::default() }),
+        (own, Options::default()),
+    ];
+    for (http_lines, options) in cases {
+        let stand = Stand::start(http_lines);
+        let shop = stand.site("shop", &options);
+        result::<ToggleResult>(&stand.toggle(&shop, true).await);
+        let answer = stand.nginx.get(&shop.domain, "/").unwrap();
+        let seen = (answer.header("X-Frame-Options"), answer.header("X-Hostler-Cache"));
+        assert_eq!(seen, (Some("DENY"), Some("MISS")), "{}", answer.head);
+        let neighbour = stand.nginx.get("127.0.0.1", "/.nonce").unwrap();
+        assert_eq!(neighbour.header("X-Hostler-Cache"), None, "a neighbour carries the header");
+    }
+}
+
+#[tokio::test]
+async fn a_cache_directory_that_is_not_ours_is_refused() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let cache_dir = &shop.fastcgi.as_ref().unwrap().cache_dir;
+    std::fs::create_dir(cache_dir).unwrap();
+    std::fs::write(format!("{cache_dir}/precious"), "x").unwrap();
+    assert_eq!(error(&stand.toggle(&shop, true).await).0, "CACHE_DIR_NOT_OURS");
+    std::fs::remove_dir_all(cache_dir).unwrap();
+    std::os::unix::fs::symlink("/var/tmp", cache_dir).unwrap();
+    assert_eq!(error(&stand.toggle(&shop, true).await).0, "PATH_IS_SYMLINK");
+    let mut outside = shop.clone();
+    outside.fastcgi.as_mut().unwrap().cache_dir = "/var/tmp/shop".to_owned();
+    assert_eq!(error(&stand.toggle(&outside, true).await).0, "PATH_OUTSIDE_ROOTS");
+    assert_eq!(files(&shop), [None, None, None], "files were left behind");
+}
+
+#[tokio::test]
+async fn another_environment_s_cache_directory_is_refused() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let mut blog = stand.site("blog", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    blog.fastcgi.as_mut().unwrap().cache_dir =
+        format!("{}/below", shop.fastcgi.as_ref().unwrap().cache_dir);
+    assert_eq!(error(&stand.toggle(&blog, true).await).0, "CACHE_DIR_NOT_OURS");
+}
+
+#[tokio::test]
+async fn removing_takes_everything_back() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+    let removed: hostler_protocol::job::RemoveResult = result(&stand.remove(&shop).await);
+    assert_eq!((removed.files.len(), removed.purged), (3, 1), "{removed:?}");
+    assert_eq!(files(&shop), [None, None, None], "files were left behind");
+    assert_eq!(stand.status(&shop, "/"), "none");
+}
+
+#[tokio::test]
+async fn a_check_changes_nothing_and_names_what_is_wrong() {
+    use hostler_protocol::job::{CheckResult, Severity};
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let checked: CheckResult = result(&stand.check(&shop).await);
+    assert!(checked.ok, "{checked:#?}");
+    assert_eq!(files(&shop), [None, None, None], "a check wrote files");
+    let options = Options { includes_elsewhere: true, ..Options::default() };
+    let blog = stand.site("blog", &options);
+    let checked: CheckResult = result(&stand.check(&blog).await);
+    let wrong: Vec<_> = checked
+        .findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+        .map(|finding| finding.check.as_str())
+        .collect();
+    assert_eq!((checked.ok, wrong), (false, vec!["nginx_include"]), "{checked:#?}");
+}
