@@ -1,5 +1,6 @@
 //! What the whole-system tests, the demo and the benchmarks share: real servers on loopback, and
 //! whole Hostler systems made of real processes.
 
+pub mod bench;
 pub mod servers;
 pub mod system;

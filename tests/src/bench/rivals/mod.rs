@@ -1,0 +1,10 @@
+//! What people would use instead, and what the machine can do at best: the other side of each
+//! ratio.
+
+pub mod ansible;
+pub mod fsync;
+pub mod grep;
+pub mod pgbench;
+pub mod purge_module;
+pub mod quic;
+pub mod redis;

@@ -1,0 +1,26 @@
+//! The parts of the benchmark, each a table.
+
+mod floor;
+mod flush;
+mod purge;
+
+use std::path::Path;
+
+use super::report::Table;
+use super::{Res, Scale};
+
+/// The parts, in the order they run.
+pub const NAMES: &[&str] = &["floor", "purge", "flush"];
+
+/// Runs one part; `dir` is its own, empty, and removed afterwards.
+///
+/// # Errors
+/// What kept it from being measured.
+pub async fn run(name: &str, dir: &Path, scale: Scale) -> Res<Table> {
+    match name {
+        "floor" => floor::measure(dir, scale).await,
+        "purge" => purge::measure(dir, scale).await,
+        "flush" => flush::measure(dir, scale).await,
+        other => Err(format!("no part is called {other}").into()),
+    }
+}
