@@ -7,6 +7,7 @@
 //! * a figure is printed with its aim and whether the aim was met; nothing is left out because
 //!   it is bad.
 
+pub mod actions;
 pub mod cache_files;
 pub mod clock;
 pub mod http;

@@ -75,7 +75,8 @@ pub fn times(ratio: f64) -> String {
     match ratio {
         r if r >= 100.0 => format!("{r:.0} ×"),
         r if r >= 10.0 => format!("{r:.1} ×"),
-        r => format!("{r:.2} ×"),
+        r if r >= 0.1 => format!("{r:.2} ×"),
+        r => format!("{r:.4} ×"),
     }
 }
 

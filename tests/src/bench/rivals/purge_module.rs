@@ -63,7 +63,7 @@ impl PurgeModule {
         let file = dir.join("nginx.conf");
         write(&file, &configuration(dir, cache, address))?;
         let log = dir.join("nginx.out");
-        let user = if is_root() { "daemon off; user root;" } else { "daemon off;" };
+        let user = if is_root() { "daemon off; user www-data;" } else { "daemon off;" };
         let mut start = command("/usr/sbin/nginx");
         start.arg("-p").arg(dir).arg("-c").arg(&file).args(["-g", user]);
         let nginx = Process::start("nginx", &mut start, &log)?;
