@@ -15,6 +15,7 @@ pub mod site;
 pub mod spec;
 pub mod template;
 pub mod token;
+pub mod validate;
 
 pub use change::{Change, Decision, Refusal, RefusalKind, Scope, Snapshot};
 pub use environment::{CacheFlag, Environment, EnvironmentState};

@@ -1,7 +1,14 @@
 //! `decide(snapshot, command, now) → changes or a refusal`, one file per noun. Pure: new ids come
 //! in with the command.
 
+pub mod cache;
+pub mod draft;
+pub mod enqueue;
 pub mod enrol;
+pub mod environment;
+pub mod host;
 pub mod job;
 pub mod reconcile;
 pub mod settle;
+pub mod site;
+pub mod token;

@@ -1,0 +1,287 @@
+//! Environments: created, changed, checked, deleted.
+
+use hostler_protocol::id::{EnvironmentId, HostId, SiteId};
+use hostler_protocol::job::EnvironmentDoc;
+use serde_json::json;
+
+use super::draft::{self, Draft, Part};
+use super::enqueue::{Made, Making, enqueue, missing, nothing, ready, replay};
+use super::job::end;
+use crate::domain::environment::EnvironmentEvent;
+use crate::domain::job::reason;
+use crate::domain::validate::{self, overlap, redis};
+use crate::domain::{
+    CacheFlag, Change, Decision, Environment, EnvironmentState, EventKind, Host, HostState,
+    JobState, Micros, NewEvent, Refusal, RefusalKind, Snapshot, Subject,
+};
+
+fn about(environment: &Environment, kind: EventKind, at: Micros) -> NewEvent {
+    NewEvent {
+        at,
+        kind,
+        subject: Subject {
+            site: Some(environment.site_id.clone()),
+            environment: Some(environment.id.clone()),
+            host: Some(environment.host_id.clone()),
+            job: None,
+        },
+        document: json!({ "site": environment.doc.site, "name": environment.doc.name }),
+    }
+}
+
+fn off() -> CacheFlag {
+    CacheFlag { desired: false, applied: None, applied_at: None, last_error: None }
+}
+
+/// The Redis server a draft names, as a [`crate::domain::Scope`] wants it.
+#[must_use]
+pub fn redis_scope(draft: &Draft) -> Option<String> {
+    let Part::Set(part) = &draft.redis else { return None };
+    redis::server(part.url.as_deref()?).ok()?.shared_key()
+}
+
+/// A new environment of the snapshot's site on the snapshot's host.
+///
+/// # Errors
+/// `NOT_FOUND` for the site, `INVALID_REQUEST` (an unknown host too), `HOST_REVOKED`,
+/// `NAME_TAKEN`, `OVERLAP`.
+pub fn create(
+    snapshot: &Snapshot,
+    site_id: &SiteId,
+    id: EnvironmentId,
+    draft: &Draft,
+    now: Micros,
+) -> Result<Decision<Environment>, Refusal> {
+    let site = snapshot.site.as_ref().ok_or_else(|| missing("site", site_id))?;
+    let base = draft::defaults(id, &site.name, draft.name.as_deref().unwrap_or_default());
+    let doc = draft::apply(draft, base);
+    let host = usable_host(snapshot)?;
+    check(&doc, host, snapshot)?;
+    name_taken(&doc, snapshot)?;
+    let environment = Environment {
+        id: doc.id.clone(),
+        site_id: site.id.clone(),
+        host_id: host.id.clone(),
+        state: EnvironmentState::Active,
+        fastcgi: doc.fastcgi.as_ref().map(|_| off()),
+        redis: doc.redis.as_ref().map(|_| off()),
+        doc,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    };
+    Ok(Decision {
+        events: vec![about(&environment, EventKind::EnvironmentCreated, now)],
+        changes: vec![Change::InsertEnvironment(Box::new(environment.clone()))],
+        reply: environment,
+    })
+}
+
+/// The host a request names: it must be there and not revoked.
+fn usable_host(snapshot: &Snapshot) -> Result<&Host, Refusal> {
+    let host = snapshot.host.as_ref().ok_or_else(|| {
+        let mut problems = validate::Problems::default();
+        problems.add("/host", "there is no host of this id or name");
+        problems.finish().err().unwrap_or_else(|| missing("host", "of this name"))
+    })?;
+    match host.state {
+        HostState::Enrolled => Ok(host),
+        HostState::Revoked => Err(Refusal::new(
+            RefusalKind::Conflict,
+            "HOST_REVOKED",
+            format!("the host `{}` is revoked and never comes back", host.name),
+        )),
+    }
+}
+
+fn check(doc: &EnvironmentDoc, host: &Host, snapshot: &Snapshot) -> Result<(), Refusal> {
+    validate::environment::document(doc).finish()?;
+    let others = snapshot.host_environments.iter().chain(&snapshot.redis_environments);
+    overlap::check(doc, &host.id, others)
+}
+
+fn name_taken(doc: &EnvironmentDoc, snapshot: &Snapshot) -> Result<(), Refusal> {
+    let twin = |other: &&Environment| other.doc.name == doc.name && other.id != doc.id;
+    if snapshot.site_environments.iter().find(twin).is_some() {
+        let message = format!("the site has an environment named `{}` already", doc.name);
+        let mut refusal = Refusal::new(RefusalKind::Conflict, "NAME_TAKEN", message);
+        refusal.fields.push(("/name".to_owned(), "taken".to_owned()));
+        return Err(refusal);
+    }
+    Ok(())
+}
+
+/// Changes what the draft names. Jobs that wait or run are not disturbed: a job's spec is
+/// resolved when it is claimed. `host` is the host asked for, if one was.
+///
+/// # Errors
+/// `NOT_FOUND`, `ENVIRONMENT_DELETING`, `CACHES_ON`, `JOBS_WAITING`, and as [`create`].
+pub fn change(
+    snapshot: &Snapshot,
+    id: &EnvironmentId,
+    draft: &Draft,
+    host: Option<&HostId>,
+    now: Micros,
+) -> Result<Decision<Environment>, Refusal> {
+    let before = snapshot.environment.as_ref().ok_or_else(|| missing("environment", id))?;
+    if before.state == EnvironmentState::Deleting {
+        let message = "the environment is being deleted";
+        return Err(Refusal::new(RefusalKind::Conflict, "ENVIRONMENT_DELETING", message));
+    }
+    let mut after = before.clone();
+    after.doc = draft::apply(draft, before.doc.clone());
+    if let Some(host) = host {
+        after.host_id = host.clone();
+    }
+    let host = usable_host(snapshot)?;
+    check(&after.doc, host, snapshot)?;
+    name_taken(&after.doc, snapshot)?;
+    needs_caches_off(before, &after)?;
+    if after.host_id != before.host_id && !snapshot.environment_jobs.is_empty() {
+        let message = "jobs of the environment still wait or run on its host; a job never moves \
+                       to another host: let them end or cancel them first";
+        return Err(Refusal::new(RefusalKind::Conflict, "JOBS_WAITING", message));
+    }
+    after.fastcgi = flag_after(after.doc.fastcgi.is_some(), before.fastcgi.as_ref());
+    after.redis = flag_after(after.doc.redis.is_some(), before.redis.as_ref());
+    if after == *before {
+        return Ok(nothing(after));
+    }
+    after.version += 1;
+    after.updated_at = now;
+    Ok(Decision {
+        events: vec![about(&after, EventKind::EnvironmentChanged, now)],
+        changes: vec![Change::UpdateEnvironment(Box::new(after.clone()))],
+        reply: after,
+    })
+}
+
+fn flag_after(present: bool, before: Option<&CacheFlag>) -> Option<CacheFlag> {
+    present.then(|| before.cloned().unwrap_or_else(off))
+}
+
+fn is_on(flag: Option<&CacheFlag>) -> bool {
+    flag.is_some_and(|flag| flag.desired || flag.applied == Some(true))
+}
+
+/// What is on at the old place would stay there: files and entries that nobody owns any more.
+fn needs_caches_off(before: &Environment, after: &Environment) -> Result<(), Refusal> {
+    let mut problems = validate::Problems::default();
+    let (fastcgi_on, redis_on) = (is_on(before.fastcgi.as_ref()), is_on(before.redis.as_ref()));
+    if after.host_id != before.host_id && (fastcgi_on || redis_on) {
+        problems.add("/host", "turn both caches off first: they would stay on on the old host");
+    }
+    let dir = |doc: &EnvironmentDoc| doc.fastcgi.as_ref().map(|part| part.cache_dir.clone());
+    if fastcgi_on && dir(&before.doc) != dir(&after.doc) {
+        let pointer = if after.doc.fastcgi.is_some() { "/fastcgi/cache_dir" } else { "/fastcgi" };
+        problems.add(
+            pointer,
+            "turn the FastCGI cache off first: turning it off purges the directory, and nginx \
+             would go on using the old one until the next toggle",
+        );
+    }
+    if fastcgi_on && before.doc.nginx != after.doc.nginx && moved(before, after) {
+        problems.add(
+            "/nginx",
+            "turn the FastCGI cache off first: the files at the old place would stay in effect",
+        );
+    }
+    if redis_on && after.doc.redis.is_none() {
+        problems.add("/redis", "turn the Redis cache off first: nobody could do it afterwards");
+    }
+    let Some((_, first)) = problems.found().first() else { return Ok(()) };
+    let mut refusal = Refusal::new(RefusalKind::Conflict, "CACHES_ON", first.clone());
+    refusal.fields = problems.found().to_vec();
+    Err(refusal)
+}
+
+fn moved(before: &Environment, after: &Environment) -> bool {
+    let files = |doc: &EnvironmentDoc| {
+        let nginx = &doc.nginx;
+        [nginx.http_file.clone(), nginx.server_file.clone(), nginx.location_file.clone()]
+    };
+    files(&before.doc) != files(&after.doc)
+}
+
+/// Looks at the host: a job that changes nothing and waits for nobody.
+///
+/// # Errors
+/// As [`ready`]; `KEY_REUSED`.
+pub fn check_job(
+    snapshot: &Snapshot,
+    id: &EnvironmentId,
+    making: &Making,
+) -> Result<Decision<Made>, Refusal> {
+    if let Some(known) = replay(snapshot, making)? {
+        return Ok(known);
+    }
+    let environment = ready(snapshot, id)?;
+    Ok(enqueue(snapshot, environment, json!({}), making))
+}
+
+/// What became of a request to delete an environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deletion {
+    /// A job takes our files off the host first.
+    Job(Made),
+    /// Its host is revoked, nothing can be taken back there: the row is gone at once.
+    Gone,
+}
+
+/// Deletes an environment: what waits is cancelled, then a job takes our files off the host, and
+/// the row goes when the host has confirmed. Asked again, it names the job that is at it.
+///
+/// # Errors
+/// `NOT_FOUND`, `KEY_REUSED`.
+pub fn delete(
+    snapshot: &Snapshot,
+    id: &EnvironmentId,
+    making: &Making,
+) -> Result<Decision<Deletion>, Refusal> {
+    if let Some(known) = replay(snapshot, making)? {
+        return Ok(nothing(Deletion::Job(known.reply)));
+    }
+    let before = snapshot.environment.as_ref().ok_or_else(|| missing("environment", id))?;
+    let revoked = snapshot.host.as_ref().is_some_and(|host| host.state == HostState::Revoked);
+    let at_it = snapshot.environment_jobs.iter().find(|job| {
+        job.job_type == making.template.job_type && before.state == EnvironmentState::Deleting
+    });
+    if let (Some(job), false) = (at_it, revoked) {
+        let made = Made { job_id: job.id.clone(), replayed: false };
+        let mut decision = nothing(Deletion::Job(made));
+        decision.changes.extend(making.idempotency.clone().map(|mut record| {
+            record.job_id = job.id.clone();
+            Change::RecordIdempotency(record)
+        }));
+        return Ok(decision);
+    }
+    let (mut changes, mut events) = (Vec::new(), Vec::new());
+    let waiting = snapshot.environment_jobs.iter().filter(|job| match job.state {
+        JobState::Queued | JobState::Held => true,
+        JobState::Running => revoked,
+        JobState::Succeeded | JobState::Failed | JobState::Cancelled => false,
+    });
+    for (change, told) in
+        waiting.filter_map(|job| end(job, reason::ENVIRONMENT_DELETED, making.now))
+    {
+        changes.push(change);
+        events.push(told);
+    }
+    if revoked {
+        changes.push(Change::DeleteEnvironment(before.id.clone()));
+        events.push(about(before, EventKind::EnvironmentDeleted, making.now));
+        return Ok(Decision { changes, events, reply: Deletion::Gone });
+    }
+    if let Some(state) = before.state.apply(EnvironmentEvent::DeleteRequested) {
+        let mut after = before.clone();
+        after.state = state;
+        after.version += 1;
+        after.updated_at = making.now;
+        events.push(about(&after, EventKind::EnvironmentChanged, making.now));
+        changes.push(Change::UpdateEnvironment(Box::new(after)));
+    }
+    let queued = enqueue(&Snapshot::default(), before, json!({}), making);
+    changes.extend(queued.changes);
+    events.extend(queued.events);
+    Ok(Decision { changes, events, reply: Deletion::Job(queued.reply) })
+}
