@@ -4,7 +4,7 @@ use hostler_protocol::id::{EnvironmentId, HostId, SiteId};
 use hostler_protocol::job::EnvironmentDoc;
 use serde_json::json;
 
-use super::draft::{self, Draft, Part};
+use super::draft::{self, Draft};
 use super::enqueue::{Made, Making, enqueue, missing, nothing, ready, replay};
 use super::job::end;
 use crate::domain::environment::EnvironmentEvent;
@@ -33,11 +33,10 @@ fn off() -> CacheFlag {
     CacheFlag { desired: false, applied: None, applied_at: None, last_error: None }
 }
 
-/// The Redis server a draft names, as a [`crate::domain::Scope`] wants it.
+/// The Redis server the document names, if other hosts can mean the same one.
 #[must_use]
-pub fn redis_scope(draft: &Draft) -> Option<String> {
-    let Part::Set(part) = &draft.redis else { return None };
-    redis::server(part.url.as_deref()?).ok()?.shared_key()
+pub fn redis_scope(doc: &EnvironmentDoc) -> Option<String> {
+    redis::server(&doc.redis.as_ref()?.url).ok()?.shared_key()
 }
 
 /// A new environment of the snapshot's site on the snapshot's host.

@@ -1,15 +1,14 @@
-//! Hosts: enrolled, renamed, revoked, deleted.
+//! Hosts: renamed, revoked, deleted. How one comes to be is decided by enrolment.
 
-use hostler_protocol::id::{EnrolmentTokenId, HostId};
+use hostler_protocol::id::HostId;
 use serde_json::json;
 
 use super::enqueue::{missing, nothing};
 use super::job::end;
-use super::token::usable_enrolment;
 use crate::domain::job::reason;
 use crate::domain::validate::{Problems, text};
 use crate::domain::{
-    Change, Decision, EnrolmentToken, EventKind, Host, HostState, Micros, NewEvent, Refusal,
+    Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal,
     RefusalKind, Snapshot, Subject,
 };
 
@@ -20,85 +19,6 @@ fn about(host: &Host, kind: EventKind, at: Micros) -> NewEvent {
         subject: Subject { host: Some(host.id.clone()), ..Subject::default() },
         document: json!({ "name": host.name }),
     }
-}
-
-/// A host that asks to be let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Enrol {
-    pub token: EnrolmentTokenId,
-    /// SHA-256 of the secret it showed, hex.
-    pub secret_sha256: String,
-    /// SHA-256 of its public key, hex.
-    pub key_sha256: String,
-    /// What it calls itself; used if the token names no host.
-    pub hostname: String,
-    /// The id it gets if it is new.
-    pub host_id: HostId,
-    pub certificate_expires_at: Micros,
-    pub now: Micros,
-}
-
-/// The name a host gets: the token's, or its own in lower case.
-#[must_use]
-pub fn name_for(token: &EnrolmentToken, hostname: &str) -> String {
-    token.host_name.clone().unwrap_or_else(|| hostname.to_ascii_lowercase())
-}
-
-/// Whom a valid token lets in: the host it let in before, if the same key asks again, or nobody
-/// yet. Changes nothing; a certificate is signed for that host before [`enrol`] commits it.
-///
-/// # Errors
-/// `ENROLMENT_DENIED`, `TOKEN_EXPIRED`, `TOKEN_USED`.
-pub fn who(snapshot: &Snapshot, asked: &Enrol) -> Result<Decision<EnrolmentToken>, Refusal> {
-    usable_enrolment(snapshot, asked).map(|token| nothing(token.clone()))
-}
-
-/// Lets a host in, once per token; the same key may ask again and stays the same host.
-///
-/// # Errors
-/// As [`who`]; `INVALID_REQUEST`, `NAME_TAKEN`.
-pub fn enrol(snapshot: &Snapshot, asked: &Enrol) -> Result<Decision<Host>, Refusal> {
-    let token = usable_enrolment(snapshot, asked)?;
-    if token.used_at.is_some() {
-        let known = snapshot.host.as_ref().filter(|host| Some(&host.id) == token.host_id.as_ref());
-        let known = known.filter(|host| host.state == HostState::Enrolled);
-        let mut host = known.cloned().ok_or_else(|| {
-            Refusal::new(RefusalKind::Denied, "TOKEN_USED", "the host of this token is gone")
-        })?;
-        host.certificate_expires_at = asked.certificate_expires_at;
-        let changes = vec![Change::UpdateHost(Box::new(host.clone()))];
-        return Ok(Decision { changes, events: Vec::new(), reply: host });
-    }
-    let name = name_for(token, &asked.hostname);
-    let mut problems = Problems::default();
-    problems.check("/hostname", text::host_name(&name));
-    problems.finish()?;
-    name_free(snapshot, &name, None)?;
-    let host = Host {
-        id: asked.host_id.clone(),
-        name,
-        state: HostState::Enrolled,
-        key_sha256: asked.key_sha256.clone(),
-        certificate_expires_at: asked.certificate_expires_at,
-        facts: json!({}),
-        agent_build: None,
-        last_seen_at: None,
-        connected: false,
-        created_at: asked.now,
-        revoked_at: None,
-    };
-    let mut used = token.clone();
-    used.used_at = Some(asked.now);
-    used.used_by_key_sha256 = Some(asked.key_sha256.clone());
-    used.host_id = Some(host.id.clone());
-    Ok(Decision {
-        events: vec![about(&host, EventKind::HostEnrolled, asked.now)],
-        changes: vec![
-            Change::InsertHost(Box::new(host.clone())),
-            Change::UpdateEnrolmentToken(used),
-        ],
-        reply: host,
-    })
 }
 
 fn name_free(snapshot: &Snapshot, name: &str, own: Option<&HostId>) -> Result<(), Refusal> {

@@ -1,10 +1,9 @@
-//! Tokens: made, used, revoked. Secrets come in as hashes.
+//! Tokens: made, forgotten, revoked. Secrets come in as hashes.
 
 use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId};
 use serde_json::json;
 
 use super::enqueue::{missing, nothing};
-use super::host::Enrol;
 use crate::domain::validate::{Problems, text};
 use crate::domain::{
     ApiToken, Change, Decision, EnrolmentToken, EventKind, Micros, NewEvent, Refusal, RefusalKind,
@@ -88,48 +87,6 @@ pub fn delete_enrolment(
         events: vec![event(EventKind::EnrolmentTokenDeleted, document, now)],
         reply: (),
     })
-}
-
-/// The token a host shows, if it may still be used by it. Who does not know the secret learns
-/// nothing about the token.
-///
-/// # Errors
-/// `ENROLMENT_DENIED`, `TOKEN_EXPIRED`, `TOKEN_USED`.
-pub fn usable_enrolment<'a>(
-    snapshot: &'a Snapshot,
-    asked: &Enrol,
-) -> Result<&'a EnrolmentToken, Refusal> {
-    let denied = |code, message| Refusal::new(RefusalKind::Denied, code, message);
-    let token = snapshot
-        .enrolment_token
-        .as_ref()
-        .filter(|token| token.id == asked.token && same(&token.secret_sha256, &asked.secret_sha256))
-        .ok_or_else(|| {
-            denied(
-                "ENROLMENT_DENIED",
-                "this controller does not know the token: make a new one (`hostler token create`)",
-            )
-        })?;
-    if token.used_at.is_some() {
-        if token.used_by_key_sha256.as_ref() != Some(&asked.key_sha256) {
-            return Err(denied(
-                "TOKEN_USED",
-                "the token was used by another key; each host needs its own",
-            ));
-        }
-        return Ok(token);
-    }
-    if token.expires_at <= asked.now {
-        return Err(denied("TOKEN_EXPIRED", "the token has expired: make a new one"));
-    }
-    Ok(token)
-}
-
-/// Compares two texts without telling by its time where they differ.
-#[must_use]
-pub fn same(one: &str, other: &str) -> bool {
-    one.len() == other.len()
-        && one.bytes().zip(other.bytes()).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 /// A new API token.

@@ -1,6 +1,6 @@
 //! Redis addresses: one way to say which server a URL means, so that overlap is found.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// The server and database a URL means.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +55,10 @@ pub fn server(url: &str) -> Result<RedisServer, String> {
         digits => plain_number(digits).ok_or("the database of a Redis URL is a number")?,
     };
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-    let port: u16 = port.parse().map_err(|_| shape.to_owned())?;
-    let (host, loopback) = canonical(host);
+    if port.starts_with('0') {
+        return Err("write the port of a Redis URL without leading zeros".to_owned());
+    }
+    let (host, loopback) = canonical(host)?;
     Ok(RedisServer { key: format!("{host}:{port}"), loopback, database })
 }
 
@@ -65,26 +67,24 @@ fn plain_number(digits: &str) -> Option<u32> {
     plain.then(|| digits.parse().ok()).flatten()
 }
 
-/// One spelling for every loopback address, and whether it is one.
-fn canonical(host: &str) -> (String, bool) {
+/// One spelling for every loopback address, and whether it is one. Other addresses have to be
+/// written the one usual way, so that equal texts are equal servers.
+fn canonical(host: &str) -> Result<(String, bool), String> {
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-    let ip = bare.parse::<IpAddr>().ok();
-    let loopback = match ip {
-        Some(ip) => ip.is_loopback(),
-        None => ["localhost", "ip6-localhost", "ip6-loopback"].contains(&bare.as_str()),
+    let (loopback, usual) = match bare.parse::<IpAddr>() {
+        Ok(ip) => {
+            let ip = ip.to_canonical();
+            (ip.is_loopback(), ip.to_string() == bare)
+        }
+        Err(_) => (["localhost", "ip6-localhost", "ip6-loopback"].contains(&bare.as_str()), true),
     };
     if loopback {
-        return ("localhost".to_owned(), true);
+        return Ok(("localhost".to_owned(), true));
     }
-    match ip {
-        Some(IpAddr::V6(ip)) => (format!("[{}]", canonical_v6(ip)), false),
-        Some(IpAddr::V4(ip)) => (ip.to_string(), false),
-        None => (bare, false),
+    if !usual {
+        return Err("write the IP address of a Redis URL the usual, shortest way".to_owned());
     }
-}
-
-fn canonical_v6(ip: Ipv6Addr) -> String {
-    ip.to_ipv4_mapped().map_or_else(|| ip.to_string(), |ip| ip.to_string())
+    Ok((host.to_ascii_lowercase(), false))
 }
 
 /// Every key of one environment begins with this text.
@@ -144,7 +144,7 @@ mod tests {
             "http://h:1",
             "unix://run",
             "unix:///a/../b",
-            "redis://h:1\n",
+            "redis://h:1\n", "redis://[0:0::2]:1", "redis://[::ffff:10.0.0.1]:1", "redis://h:01",
             "redis://a b@h:1",
             "redis://h:1/+1",
         ] {
