@@ -1,30 +1,76 @@
-//! The HTTP API.
+//! The HTTP API: one file per noun.
+//!
+//! Invariants: an answer is a view or problem details; every route is in the contract, since a
+//! handler is bound and documented by the same macro; every request passes [`layer::around`], and
+//! with it the one function that authenticates; nothing here talks to an agent.
 
+mod answer;
+pub mod auth;
+mod caches;
+mod environments;
+mod extract;
+mod home;
+mod hosts;
+mod jobs;
+mod layer;
+mod openapi;
+mod page;
+mod problem;
 pub mod serve;
+mod service;
+mod sites;
+mod stream;
+mod tokens;
+
+use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
 
 use crate::app::App;
 
-/// Who may use the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    /// Whoever reaches it: loopback, or explicitly insecure.
-    Open,
-    /// Bearers of an API token.
-    Tokens,
-}
+pub use auth::Access;
 
 /// What every handler is given.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ApiState {
-    pub app: App,
-    pub access: Access,
+    app: App,
+    access: Access,
+    contract: Value,
+    streams: Arc<Semaphore>,
+}
+
+fn routes() -> OpenApiRouter<Arc<ApiState>> {
+    let api = OpenApiRouter::new()
+        .merge(sites::routes())
+        .merge(environments::routes())
+        .merge(caches::routes())
+        .merge(hosts::routes())
+        .merge(tokens::routes())
+        .merge(jobs::routes())
+        .merge(stream::routes());
+    OpenApiRouter::with_openapi(openapi::Base::openapi())
+        .merge(service::routes())
+        .merge(home::routes())
+        .nest("/api", api)
+}
+
+/// The contract as a JSON document: what `contracts/openapi.yaml` holds.
+#[must_use]
+pub fn contract() -> Value {
+    openapi::complete(routes().get_openapi())
 }
 
 /// Every route.
 #[must_use]
-pub fn router(state: ApiState) -> Router {
-    Router::new().route("/livez", get(|| std::future::ready("ok\n"))).with_state(state)
+pub fn router(app: App, access: Access) -> Router {
+    let streams = Arc::new(Semaphore::new(stream::STREAMS_MAX));
+    let state = Arc::new(ApiState { app, access, contract: contract(), streams });
+    let (router, _) = routes().split_for_parts();
+    router
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), layer::around))
+        .with_state(state)
 }

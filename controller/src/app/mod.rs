@@ -3,7 +3,20 @@
 //! [`App`] holds what doing needs. The API, the fleet and the loops all go through it; none of
 //! them speaks to another.
 
+mod asked;
+mod caches;
+mod environments;
+mod error;
 pub mod fleet;
+mod hosts;
+mod jobs;
+mod sites;
+mod tokens;
+pub mod view;
+
+pub use asked::{Asked, IdempotencyKey};
+pub use error::AppError;
+pub use tokens::{API_TOKEN_PREFIX, ShownToken};
 
 use std::sync::Arc;
 

@@ -8,8 +8,8 @@ use super::job::end;
 use crate::domain::job::reason;
 use crate::domain::validate::{Problems, text};
 use crate::domain::{
-    Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal,
-    RefusalKind, Snapshot, Subject,
+    Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal, RefusalKind, Snapshot,
+    Subject,
 };
 
 fn about(host: &Host, kind: EventKind, at: Micros) -> NewEvent {

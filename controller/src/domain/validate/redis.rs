@@ -144,7 +144,10 @@ mod tests {
             "http://h:1",
             "unix://run",
             "unix:///a/../b",
-            "redis://h:1\n", "redis://[0:0::2]:1", "redis://[::ffff:10.0.0.1]:1", "redis://h:01",
+            "redis://h:1\n",
+            "redis://[0:0::2]:1",
+            "redis://[::ffff:10.0.0.1]:1",
+            "redis://h:01",
             "redis://a b@h:1",
             "redis://h:1/+1",
         ] {

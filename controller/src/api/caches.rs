@@ -1,0 +1,80 @@
+//! `/environments/{id}/cache`.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use hostler_protocol::id::EnvironmentId;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::ApiState;
+use super::answer::Making;
+use super::extract::{Id, Json, NoBody, OptionalJson};
+use super::openapi;
+use super::problem::ApiError;
+use crate::views;
+
+/// Routes below `/api`.
+pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
+    OpenApiRouter::new()
+        .routes(routes!(show_caches, set_caches))
+        .routes(routes!(purge_caches))
+        .routes(routes!(reconcile_caches))
+}
+
+/// Show what should be, what is, and what went wrong last.
+#[utoipa::path(get, path = "/environments/{id}/cache", tag = "caches",
+    params(("id" = inline(views::EnvironmentIdText), Path)),
+    responses((status = 200, body = views::CacheState)))]
+async fn show_caches(
+    State(state): State<Arc<ApiState>>,
+    Id(id): Id<EnvironmentId>,
+) -> Result<axum::Json<views::CacheState>, ApiError> {
+    Ok(axum::Json(state.app.show_caches(&id).await?))
+}
+
+/// Switch caches on or off. What should be changes at once, what is when the job has proven it.
+/// A newer switch ends older ones that still wait.
+#[utoipa::path(patch, path = "/environments/{id}/cache", tag = "caches",
+    params(("id" = inline(views::EnvironmentIdText), Path), openapi::JobHeaders),
+    request_body = views::SetCaches,
+    responses(openapi::JobAnswers, (status = 409, description = "It failed or is being deleted, or its host is revoked.")))]
+async fn set_caches(
+    State(state): State<Arc<ApiState>>,
+    Id(id): Id<EnvironmentId>,
+    making: Making,
+    Json(flags, body): Json<views::SetCaches>,
+) -> Result<Response, ApiError> {
+    let made = state.app.set_caches(id, &making.asked(&body), flags).await?;
+    making.answer(&state.app, made).await
+}
+
+/// Purge both caches of this environment and of no other, or what the body names.
+#[utoipa::path(post, path = "/environments/{id}/cache/purge", tag = "caches",
+    params(("id" = inline(views::EnvironmentIdText), Path), openapi::JobHeaders),
+    request_body = Option<views::PurgeCaches>,
+    responses(openapi::JobAnswers, (status = 409, description = "It failed or is being deleted, or its host is revoked.")))]
+async fn purge_caches(
+    State(state): State<Arc<ApiState>>,
+    Id(id): Id<EnvironmentId>,
+    making: Making,
+    OptionalJson(what, body): OptionalJson<views::PurgeCaches>,
+) -> Result<Response, ApiError> {
+    let made = state.app.purge_caches(id, &making.asked(&body), what).await?;
+    making.answer(&state.app, made).await
+}
+
+/// Apply again what should be.
+#[utoipa::path(post, path = "/environments/{id}/cache/reconcile", tag = "caches",
+    params(("id" = inline(views::EnvironmentIdText), Path), openapi::JobHeaders),
+    responses(openapi::JobAnswers, (status = 409, description = "It failed or is being deleted, or its host is revoked.")))]
+async fn reconcile_caches(
+    State(state): State<Arc<ApiState>>,
+    Id(id): Id<EnvironmentId>,
+    making: Making,
+    _: NoBody,
+) -> Result<Response, ApiError> {
+    let made = state.app.reconcile_caches(id, &making.asked(b"")).await?;
+    making.answer(&state.app, made).await
+}
