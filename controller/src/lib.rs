@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{Access, ApiState};
+use crate::api::Access;
 use crate::app::{App, JoinTarget};
 use crate::clock::{Clock, RandomError};
 use crate::config::Config;
@@ -190,7 +190,7 @@ async fn serve(
     tasks.close();
     announce(&ready, listeners.ready);
 
-    let served = api::serve::serve(api, api::router(ApiState { app, access }), shutdown.clone());
+    let served = api::serve::serve(api, api::router(app, access), shutdown.clone());
     let served = served.await;
     // Without its API a controller is of no use: whatever ended it ends the rest.
     shutdown.cancel();
@@ -225,8 +225,11 @@ fn prepare_data_dir(config: &Config) -> Result<(), RunError> {
 
 /// Beyond loopback an API without tokens does not start, unless that is what was asked for.
 async fn access(config: &Config, listen: SocketAddr, store: &Store) -> Result<Access, RunError> {
-    if config.insecure_no_auth || listen.ip().is_loopback() {
-        return Ok(Access::Open);
+    if listen.ip().is_loopback() {
+        return Ok(Access::Loopback { listen: Some(listen) });
+    }
+    if config.insecure_no_auth {
+        return Ok(Access::Insecure);
     }
     let (tokens, _) = store.api_tokens(&Page::first(1000)).await?;
     if tokens.iter().all(|token| token.revoked_at.is_some()) {

@@ -17,9 +17,9 @@ use crate::domain::decide::enqueue::Made;
 use crate::views::JobAccepted;
 
 /// Longest wait a request can prefer, in seconds; a longer one is cut to it.
-pub const WAIT_SECS_MAX: u64 = 60;
+pub(crate) const WAIT_SECS_MAX: u64 = 60;
 /// Longest `Idempotency-Key`, in bytes.
-pub const KEY_BYTES_MAX: usize = 255;
+pub(crate) const KEY_BYTES_MAX: usize = 255;
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -28,7 +28,7 @@ static PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appl
 
 /// What a request that makes a job says besides its body.
 #[derive(Debug, Clone)]
-pub struct Making {
+pub(crate) struct Making {
     principal: String,
     request_id: RequestId,
     key: Option<String>,
@@ -60,7 +60,8 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let text = first.to_str().ok().map(|text| text.trim().trim_matches('"'));
     let text = text.filter(|text| (1..=KEY_BYTES_MAX).contains(&text.len()) && second.is_none());
     text.map(|text| Some(text.to_owned())).ok_or_else(|| {
-        let detail = format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible ASCII characters");
+        let detail =
+            format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible ASCII characters");
         ApiError::new(StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_INVALID", detail)
     })
 }
@@ -79,7 +80,7 @@ fn wait_secs(headers: &HeaderMap) -> Option<u64> {
 impl Making {
     /// The command's side of the request, for one with this body.
     #[must_use]
-    pub fn asked(&self, body: &[u8]) -> Asked {
+    pub(crate) fn asked(&self, body: &[u8]) -> Asked {
         let idempotency = self.key.clone().map(|key| {
             let mut digest = Sha256::new();
             digest.update(self.target.as_bytes());
@@ -98,7 +99,7 @@ impl Making {
     ///
     /// # Errors
     /// When the job cannot be read; it is queued nevertheless.
-    pub async fn answer(&self, app: &App, made: Made) -> Result<Response, ApiError> {
+    pub(crate) async fn answer(&self, app: &App, made: Made) -> Result<Response, ApiError> {
         let mut response = match self.wait_secs {
             Some(secs) => waited(app, &made.job_id, secs).await?,
             None => accepted(&made.job_id),

@@ -23,18 +23,18 @@ pub enum Access {
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
+pub(crate) struct Principal {
     /// An API token's id, or `local`.
     pub name: String,
     pub scope: ApiScope,
 }
 
 /// Paths that answer anybody.
-pub const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
+pub(crate) const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
 
 /// What a route needs; an unknown one needs the most.
 #[must_use]
-pub fn scope_needed(method: &Method, route: &str) -> ApiScope {
+pub(crate) fn scope_needed(method: &Method, route: &str) -> ApiScope {
     let operates = ["/cache", "/cache/purge", "/cache/reconcile", "/check"];
     if method == Method::GET || method == Method::HEAD {
         ApiScope::Read
@@ -50,7 +50,7 @@ pub fn scope_needed(method: &Method, route: &str) -> ApiScope {
 /// # Errors
 /// 401 without a valid token, 403 without the scope or for a foreign host or origin, 503 when the
 /// tokens cannot be read.
-pub async fn authenticate(
+pub(crate) async fn authenticate(
     app: &App,
     access: &Access,
     method: &Method,
@@ -86,11 +86,15 @@ pub async fn authenticate(
 async fn bearer(app: &App, headers: &HeaderMap) -> Result<Principal, ApiError> {
     let mut shown = headers.get_all(AUTHORIZATION).iter();
     let (Some(text), None) = (shown.next(), shown.next()) else {
-        return Err(ApiError::unauthenticated("send an API token as `Authorization: Bearer hst_…`"));
+        return Err(ApiError::unauthenticated(
+            "send an API token as `Authorization: Bearer hst_…`",
+        ));
     };
     // One answer for all that is wrong with a token: who guesses learns nothing.
     let invalid = || {
-        ApiError::unauthenticated("the API token is unknown, expired or revoked; is it copied whole?")
+        ApiError::unauthenticated(
+            "the API token is unknown, expired or revoked; is it copied whole?",
+        )
     };
     let text = text.to_str().map_err(|_| invalid())?;
     let (scheme, text) = text.split_once(' ').ok_or_else(invalid)?;
@@ -170,8 +174,15 @@ mod tests {
             assert!(local_host(good, listen()).is_ok(), "{good}");
         }
         for bad in [
-            "localhost", "localhost:80", "127.0.0.1:81", "evil.example:8080", "10.0.0.1:8080", "",
-            "localhost.evil.example:8080", "localhost:x", "[::2]:8080",
+            "localhost",
+            "localhost:80",
+            "127.0.0.1:81",
+            "evil.example:8080",
+            "10.0.0.1:8080",
+            "",
+            "localhost.evil.example:8080",
+            "localhost:x",
+            "[::2]:8080",
         ] {
             assert!(local_host(bad, listen()).is_err(), "{bad:?}");
         }

@@ -16,7 +16,7 @@ use super::problem::ApiError;
 use crate::views;
 
 /// Routes below `/api`.
-pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(show_caches, set_caches))
         .routes(routes!(purge_caches))

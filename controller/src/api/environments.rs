@@ -22,7 +22,7 @@ use crate::store::EnvironmentFilter;
 use crate::views;
 
 /// Routes below `/api`.
-pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(create_environment))
         .routes(routes!(list_environments))

@@ -15,30 +15,30 @@ use serde::de::DeserializeOwned;
 use super::problem::ApiError;
 
 /// Largest request body, in bytes.
-pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// A JSON body, with its bytes' use for recognising a repeated request.
 #[derive(Debug)]
-pub struct Json<T>(pub T, pub Bytes);
+pub(crate) struct Json<T>(pub T, pub Bytes);
 
 /// The bytes of a body.
-pub type Bytes = axum::body::Bytes;
+pub(crate) type Bytes = axum::body::Bytes;
 
 /// A JSON body that may be left out.
 #[derive(Debug)]
-pub struct OptionalJson<T>(pub T, pub Bytes);
+pub(crate) struct OptionalJson<T>(pub T, pub Bytes);
 
 /// No body at all (an empty JSON object passes).
 #[derive(Debug)]
-pub struct NoBody;
+pub(crate) struct NoBody;
 
 /// The id in the path; a text of another shape names nothing.
 #[derive(Debug)]
-pub struct Id<T>(pub T);
+pub(crate) struct Id<T>(pub T);
 
 /// The query, with unknown and repeated parameters refused by its type.
 #[derive(Debug)]
-pub struct Params<T>(pub T);
+pub(crate) struct Params<T>(pub T);
 
 async fn bytes(body: Body) -> Result<Bytes, ApiError> {
     match Limited::new(body, BODY_BYTES_MAX).collect().await {
@@ -98,7 +98,8 @@ fn wrong_shape(place: &str, message: &str) -> ApiError {
     let last = place.rsplit('/').next().unwrap_or_default();
     let at_field = message.starts_with("unknown field") || message.starts_with("missing field");
     let pointer = if at_field && last != named { format!("{place}/{named}") } else { place.into() };
-    let code = if message.starts_with("unknown field") { "UNKNOWN_FIELD" } else { "INVALID_REQUEST" };
+    let code =
+        if message.starts_with("unknown field") { "UNKNOWN_FIELD" } else { "INVALID_REQUEST" };
     ApiError::field(code, pointer, message)
 }
 

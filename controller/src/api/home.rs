@@ -26,7 +26,7 @@ th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid #8884;
 vertical-align:top}code{font-size:.85em}.bad{font-weight:600}";
 
 /// Routes at the root.
-pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new().routes(routes!(home))
 }
 
@@ -36,8 +36,7 @@ pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
 async fn home(State(state): State<Arc<ApiState>>) -> Result<Response, ApiError> {
     let page = Page::first(ROWS_MAX);
     let hosts = state.app.list_hosts(&page).await?;
-    let environments =
-        state.app.list_environments(&EnvironmentFilter::default(), &page).await?;
+    let environments = state.app.list_environments(&EnvironmentFilter::default(), &page).await?;
     let jobs = state.app.list_jobs(&JobFilter::default(), &Page::first(25)).await?;
     let body = render(&hosts.items, &environments.items, &jobs.items).unwrap_or_default();
     let headers = [

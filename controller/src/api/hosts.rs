@@ -15,7 +15,7 @@ use super::problem::ApiError;
 use crate::views;
 
 /// Routes below `/api`.
-pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(list_hosts))
         .routes(routes!(show_host, rename_host, delete_host))

@@ -18,13 +18,17 @@ use super::auth::authenticate;
 use super::problem::{ApiError, PROBLEM_TYPE};
 
 /// The header that names a request.
-pub static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Times requests by method, route and class of status.
 const DURATION: &str = "http_server_request_duration_seconds";
 
 /// Carries a request through: in with its id, out as an answer or problem details.
-pub async fn around(State(state): State<Arc<ApiState>>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn around(
+    State(state): State<Arc<ApiState>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let started_ms = state.app.clock.monotonic_ms();
     let route = route(&request);
     let method = request.method().clone();

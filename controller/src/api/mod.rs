@@ -5,7 +5,7 @@
 //! with it the one function that authenticates; nothing here talks to an agent.
 
 mod answer;
-pub mod auth;
+mod auth;
 mod caches;
 mod environments;
 mod extract;

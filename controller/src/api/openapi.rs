@@ -32,16 +32,21 @@ use crate::views;
         (name = "service", description = "The controller itself."),
     )
 )]
-pub struct Base;
+pub(crate) struct Base;
 
 /// Headers of every request that makes a job.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "read by `Making`; here they are only described")]
-pub struct JobHeaders {
+pub(crate) struct JobHeaders {
     /// The same key with the same request gives the same job, for a day.
-    #[param(rename = "Idempotency-Key", nullable = false, min_length = 1, max_length = 255,
-            pattern = "^[!#-~]+$")]
+    #[param(
+        rename = "Idempotency-Key",
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!#-~]+$"
+    )]
     idempotency_key: Option<String>,
     /// `wait=N`: answer when the job has ended, at most N (60) seconds from now.
     #[param(rename = "Prefer", nullable = false, example = "wait=10")]
@@ -49,7 +54,7 @@ pub struct JobHeaders {
 }
 
 /// Answers of every request that makes a job.
-pub struct JobAnswers;
+pub(crate) struct JobAnswers;
 
 impl IntoResponses for JobAnswers {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -58,9 +63,9 @@ impl IntoResponses for JobAnswers {
             let header = |description: &str| {
                 HeaderBuilder::new()
                     .description(Some(description))
-                    .schema(utoipa::openapi::schema::Object::with_type(
+                    .schema(Some(utoipa::openapi::schema::Object::with_type(
                         utoipa::openapi::schema::Type::String,
-                    ))
+                    )))
                     .build()
             };
             ResponseBuilder::new()
@@ -77,7 +82,7 @@ impl IntoResponses for JobAnswers {
 
 /// The whole contract.
 #[must_use]
-pub fn complete(generated: &utoipa::openapi::OpenApi) -> Value {
+pub(crate) fn complete(generated: &utoipa::openapi::OpenApi) -> Value {
     let mut document = serde_json::to_value(generated).unwrap_or_default();
     document["components"]["securitySchemes"] = json!({
         "bearer": {

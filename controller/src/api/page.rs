@@ -9,15 +9,15 @@ use super::problem::ApiError;
 use crate::store::Page;
 
 /// Rows of a page when the client names no limit.
-pub const LIMIT_DEFAULT: u32 = 50;
+pub(crate) const LIMIT_DEFAULT: u32 = 50;
 /// Most rows of a page.
-pub const LIMIT_MAX: u32 = 200;
+pub(crate) const LIMIT_MAX: u32 = 200;
 
 /// Which page.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
-pub struct PageQuery {
+pub(crate) struct PageQuery {
     /// `next` of the page before.
     #[param(nullable = false, pattern = "^[a-z]+_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
     after: Option<String>,
@@ -31,7 +31,7 @@ impl PageQuery {
     ///
     /// # Errors
     /// 400 for a limit out of range or an `after` that is no such id.
-    pub fn of<T: FromStr>(self) -> Result<Page, ApiError> {
+    pub(crate) fn of<T: FromStr>(self) -> Result<Page, ApiError> {
         page::<T>(self.after, self.limit)
     }
 }
@@ -40,7 +40,10 @@ impl PageQuery {
 ///
 /// # Errors
 /// As [`PageQuery::of`].
-pub fn page<T: FromStr>(after: Option<String>, limit: Option<u32>) -> Result<Page, ApiError> {
+pub(crate) fn page<T: FromStr>(
+    after: Option<String>,
+    limit: Option<u32>,
+) -> Result<Page, ApiError> {
     let limit = limit.unwrap_or(LIMIT_DEFAULT);
     if !(1..=LIMIT_MAX).contains(&limit) {
         let detail = format!("from 1 to {LIMIT_MAX}");
@@ -57,7 +60,7 @@ pub fn page<T: FromStr>(after: Option<String>, limit: Option<u32>) -> Result<Pag
 ///
 /// # Errors
 /// 400 naming the parameter.
-pub fn id<T: FromStr>(name: &str, text: Option<String>) -> Result<Option<T>, ApiError> {
+pub(crate) fn id<T: FromStr>(name: &str, text: Option<String>) -> Result<Option<T>, ApiError> {
     let parsed = text.map(|text| text.parse().map_err(|_| ()));
     parsed.transpose().map_err(|()| {
         ApiError::field("INVALID_QUERY", format!("?{name}"), "not an id of this kind")

@@ -4,8 +4,8 @@
 //! (RFC 9457) with the request's id. What the framework answers by itself (404, 405) becomes one
 //! there too, so no answer of the API has another shape.
 
-use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::StatusCode;
+use axum::http::header::{HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::AppError;
@@ -14,15 +14,15 @@ use crate::store::StoreError;
 use crate::views::{FieldProblem, Problem};
 
 /// The media type of problem details.
-pub const PROBLEM_TYPE: &str = "application/problem+json";
+pub(crate) const PROBLEM_TYPE: &str = "application/problem+json";
 /// What `type` begins with; the code in lower case follows.
-pub const PROBLEM_URN: &str = "urn:hostler:problem:";
+pub(crate) const PROBLEM_URN: &str = "urn:hostler:problem:";
 /// Seconds after which a request may be tried again when the database could not be reached.
-pub const RETRY_AFTER_SECS: u32 = 2;
+pub(crate) const RETRY_AFTER_SECS: u32 = 2;
 
 /// An error on its way to the outermost layer.
 #[derive(Debug, Clone)]
-pub struct ApiError {
+pub(crate) struct ApiError {
     pub status: StatusCode,
     /// Stable, upper case.
     pub code: &'static str,
@@ -34,13 +34,17 @@ pub struct ApiError {
 impl ApiError {
     /// An error about the request as a whole.
     #[must_use]
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
         Self { status, code, detail: detail.into(), errors: Vec::new(), header: None }
     }
 
     /// A 400 about one place in the request.
     #[must_use]
-    pub fn field(code: &'static str, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn field(
+        code: &'static str,
+        pointer: impl Into<String>,
+        detail: impl Into<String>,
+    ) -> Self {
         let detail = detail.into();
         let mut error = Self::new(StatusCode::BAD_REQUEST, code, detail.clone());
         error.errors.push(FieldProblem { pointer: pointer.into(), detail });
@@ -49,7 +53,7 @@ impl ApiError {
 
     /// A 401.
     #[must_use]
-    pub fn unauthenticated(detail: &str) -> Self {
+    pub(crate) fn unauthenticated(detail: &str) -> Self {
         let mut error = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", detail);
         let challenge = HeaderValue::from_static("Bearer realm=\"hostler\"");
         error.header = Some((WWW_AUTHENTICATE, challenge));
@@ -58,14 +62,14 @@ impl ApiError {
 
     /// A 500: a defect of ours, of which nothing is told but that it is in the log.
     #[must_use]
-    pub fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         let detail = "a defect of the controller; its log has more under this request's id";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL", detail)
     }
 
     /// A 503 that says when to come back.
     #[must_use]
-    pub fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
         error.header = Some((RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS)));
         error
@@ -73,9 +77,11 @@ impl ApiError {
 
     /// What the framework's bare answer of that status means.
     #[must_use]
-    pub fn of_status(status: StatusCode) -> Self {
+    pub(crate) fn of_status(status: StatusCode) -> Self {
         match status {
-            StatusCode::NOT_FOUND => Self::new(status, "NOT_FOUND", "there is nothing at this path"),
+            StatusCode::NOT_FOUND => {
+                Self::new(status, "NOT_FOUND", "there is nothing at this path")
+            }
             StatusCode::METHOD_NOT_ALLOWED => Self::new(
                 status,
                 "METHOD_NOT_ALLOWED",
@@ -90,7 +96,7 @@ impl ApiError {
 
     /// The document the outside reads.
     #[must_use]
-    pub fn problem(self, request_id: &str) -> Problem {
+    pub(crate) fn problem(self, request_id: &str) -> Problem {
         Problem {
             kind: format!("{PROBLEM_URN}{}", self.code.to_ascii_lowercase()),
             title: self.status.canonical_reason().unwrap_or("Error").to_owned(),

@@ -13,7 +13,7 @@ use super::problem::ApiError;
 use crate::views::{Health, HealthStatus};
 
 /// Routes at the root.
-pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(livez))
         .routes(routes!(readyz))

@@ -17,14 +17,16 @@ use super::problem::ApiError;
 use crate::views;
 
 /// Routes below `/api`.
-pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
-    OpenApiRouter::new()
-        .routes(routes!(list_sites, create_site))
-        .routes(routes!(show_site, rename_site, delete_site))
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
+    OpenApiRouter::new().routes(routes!(list_sites, create_site)).routes(routes!(
+        show_site,
+        rename_site,
+        delete_site
+    ))
 }
 
 /// A 201 with its place.
-pub fn created(place: String, body: impl serde::Serialize) -> Response {
+pub(crate) fn created(place: String, body: impl serde::Serialize) -> Response {
     let headers: [(HeaderName, String); 1] = [(LOCATION, place)];
     (StatusCode::CREATED, headers, axum::Json(body)).into_response()
 }

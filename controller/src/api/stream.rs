@@ -28,16 +28,16 @@ use crate::store::{EventFilter, StoreError};
 use crate::views;
 
 /// Streams open at once; more are refused.
-pub const STREAMS_MAX: usize = 512;
+pub(crate) const STREAMS_MAX: usize = 512;
 /// Seconds between comments that keep an idle stream open.
-pub const HEARTBEAT_SECS: u64 = 15;
+pub(crate) const HEARTBEAT_SECS: u64 = 15;
 /// Events read from the log at once.
-pub const READ_EVENTS_MAX: u32 = 200;
+pub(crate) const READ_EVENTS_MAX: u32 = 200;
 
 static LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Routes below `/api`.
-pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new().routes(routes!(follow_events)).routes(routes!(follow_job))
 }
 
@@ -206,8 +206,7 @@ async fn read_on(reading: &mut Reading) -> Result<(), StoreError> {
         Some(id) => follow.app.store.job(id).await?.filter(|job| job.state.is_ended()),
         None => None,
     };
-    let events =
-        follow.app.store.events_after(follow.at, READ_EVENTS_MAX, &follow.filter).await?;
+    let events = follow.app.store.events_after(follow.at, READ_EVENTS_MAX, &follow.filter).await?;
     let whole = events.len() < READ_EVENTS_MAX as usize;
     if let Some(last) = events.last() {
         follow.at = last.seq;
@@ -215,10 +214,8 @@ async fn read_on(reading: &mut Reading) -> Result<(), StoreError> {
     let nothing = events.is_empty();
     reading.ready.extend(events.into_iter().map(|event| sse(&view::event(event))));
     if let (Some(job), true) = (ended, whole) {
-        let end = views::EndOfStream {
-            job_id: job.id.to_string(),
-            state: view::job_state(job.state),
-        };
+        let end =
+            views::EndOfStream { job_id: job.id.to_string(), state: view::job_state(job.state) };
         reading.ready.push_back(data(SseEvent::default().event("end"), &end));
         reading.ended = true;
     } else if nothing {

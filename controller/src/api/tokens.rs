@@ -17,7 +17,7 @@ use super::sites::created;
 use crate::views;
 
 /// Routes below `/api`.
-pub fn routes() -> OpenApiRouter<Arc<ApiState>> {
+pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(list_enrolment_tokens, create_enrolment_token))
         .routes(routes!(delete_enrolment_token))

@@ -16,7 +16,7 @@ use crate::store::{JobFilter, Page};
 use crate::views::{self, WaitKind, WaitsFor};
 
 /// Most earlier jobs that are named as being in front of one.
-pub const WAITS_FOR_MAX: usize = 10;
+const WAITS_FOR_MAX: usize = 10;
 
 impl App {
     /// One page of jobs, newest first.
