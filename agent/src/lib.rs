@@ -151,12 +151,12 @@ pub fn start(
 /// Waits, within bounds, for running jobs to end and for their outcomes to be acknowledged. What
 /// is not, stands in the journal.
 async fn wind_down(mut load: watch::Receiver<Load>, drain_secs: u64) {
-    let bounds: [(u64, fn(&Load) -> bool); 2] =
-        [(drain_secs, |load| load.unfinished == 0), (FAREWELL_SECS, |load| load.unsettled == 0)];
-    for (secs, calm) in bounds {
-        let wait = tokio::time::timeout(Duration::from_secs(secs), load.wait_for(calm));
-        if wait.await.is_err() {
-            tracing::warn!(secs, "not everything ended in time; the journal has it");
-        }
+    let all_ended = load.wait_for(|load| load.unfinished == 0);
+    if tokio::time::timeout(Duration::from_secs(drain_secs), all_ended).await.is_err() {
+        tracing::warn!(drain_secs, "jobs still run and are cut off; the journal has them");
+    }
+    let all_told = load.wait_for(|load| load.unsettled == 0);
+    if tokio::time::timeout(Duration::from_secs(FAREWELL_SECS), all_told).await.is_err() {
+        tracing::info!("outcomes wait in the journal for the next session");
     }
 }

@@ -1,4 +1,5 @@
 //! The fuzz target's property over a bounded, repeatable set of bytes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../fuzz/property.rs"]
 mod property;

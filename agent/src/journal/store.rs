@@ -1,5 +1,6 @@
 //! The tables, and what may happen to them. Blocking; only the journal's thread calls it.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use hostler_protocol::id::JobId;
@@ -91,9 +92,11 @@ impl Store {
     /// Opens or creates the journal, counts the crash of whatever was running, and reads it.
     pub(super) fn open(place: Place) -> Result<(Self, Contents), JournalError> {
         let path = place.path();
-        let database = place.open().map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => JournalError::Held { path: path.clone() },
-            other => JournalError::Open { path: path.clone(), source: Box::new(other.into()) },
+        let database = place.open().map_err(|error| {
+            if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+                return JournalError::Held { path: path.clone() };
+            }
+            JournalError::Open { path: path.clone(), source: Box::new(error.into()) }
         })?;
         let contents = load(&database)
             .map_err(|source| JournalError::Open { path: path.clone(), source: Box::new(source) })?
@@ -132,12 +135,8 @@ impl Store {
     fn settle<T>(&mut self, done: Result<T, redb::Error>) -> Result<T, JournalFault> {
         done.map_err(|error| {
             self.database = None;
-            let fault = match &error {
-                redb::Error::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
-                    JournalFault::NoSpace
-                }
-                _ => JournalFault::Failed,
-            };
+            let full = matches!(&error, redb::Error::Io(io) if io.kind() == ErrorKind::StorageFull);
+            let fault = if full { JournalFault::NoSpace } else { JournalFault::Failed };
             tracing::error!(%error, "the journal could not be used");
             fault
         })

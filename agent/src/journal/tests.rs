@@ -99,10 +99,8 @@ async fn a_fault_at_any_write_is_reported_and_survived() {
             journal.accept(attempt(1, 1), 60, 5, vec![1; 100]).await.unwrap();
             disk.set(Wrong::From(nth, kind));
             let finished = journal.finish(attempt(1, 1), vec![2; 5000]).await;
-            let expected = match kind {
-                ErrorKind::StorageFull => JournalFault::NoSpace,
-                _ => JournalFault::Failed,
-            };
+            let full = kind == ErrorKind::StorageFull;
+            let expected = if full { JournalFault::NoSpace } else { JournalFault::Failed };
             let failed = finished.is_err();
             if let Err(fault) = finished {
                 assert_eq!(fault, expected, "at write {nth}");

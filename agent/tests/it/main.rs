@@ -1,4 +1,5 @@
 //! A real agent against a controller of few words: enrolment, sessions, and what survives them.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod controller;
 mod enrolment;

@@ -121,7 +121,7 @@ async fn what_is_not_acknowledged_comes_again_on_the_next_session() {
     peer.connection.close(close::UNAVAILABLE.into(), b"test");
 
     let second = controller.welcomed(2).await;
-    assert_eq!(second.hello.unacknowledged, [a.clone()]);
+    assert_eq!(second.hello.unacknowledged, std::slice::from_ref(&a));
     let mut stream = second.opened().await;
     assert_eq!(read_outcome(stream.next().await, &a), first);
     stream.say(&ToAgent::Ack { attempt: a.clone() }).await;

@@ -18,7 +18,7 @@ macro_rules! codes {
     ($($name:ident = $text:literal, $retry:ident, $hint:literal;)*) => {
         /// A stable error code.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Code { $(#[doc = $hint] $name,)* }
+        pub enum Code { $(#[doc = concat!("`", $text, "`. ", $hint)] $name,)* }
 
         impl Code {
             /// Every code, in the order they were added.

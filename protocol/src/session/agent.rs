@@ -126,7 +126,7 @@ impl Core {
                 self.close(close::DONE, "the controller ended the control stream", &mut effects);
             }
             Input::Ended { channel } => self.ended(channel, &mut effects),
-            Input::FromRunner(message) => self.from_runner(message, &mut effects),
+            Input::FromRunner(message) => self.runner_says(message, &mut effects),
             Input::Stop { reason } => {
                 let goodbye = ToController::Goodbye { reason: reason.clone() };
                 effects.push(Effect::Send { channel: CONTROL, message: goodbye });
@@ -266,7 +266,7 @@ impl Core {
         }
     }
 
-    fn from_runner(&mut self, message: ToController, effects: &mut Vec<Effect>) {
+    fn runner_says(&mut self, message: ToController, effects: &mut Vec<Effect>) {
         match &message {
             ToController::Accepted { attempt } => {
                 self.running.insert(attempt.clone());

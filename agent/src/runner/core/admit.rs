@@ -50,14 +50,11 @@ impl Core {
     }
 
     /// Whether an attempt the runner does not know may be accepted.
-    fn admit(&self, attempt: &AttemptRef) -> Result<(), JobError> {
+    fn admit(&self, attempt: &AttemptRef) -> Result<(), Box<JobError>> {
         let number = attempt.attempt;
         if let Some((settled, _)) = self.settled.get(&attempt.job) {
             if *settled == number {
-                return Err(JobError::new(
-                    Code::AttemptSettled,
-                    "this attempt was already settled",
-                ));
+                return Err(refusal(Code::AttemptSettled, "this attempt was already settled"));
             }
             if *settled > number {
                 return Err(stale(number, *settled));
@@ -71,11 +68,11 @@ impl Core {
             }
             if !state.is_finished() {
                 let message = format!("attempt {} of this job still runs here", known.attempt);
-                return Err(JobError::new(Code::AgentBusy, message));
+                return Err(refusal(Code::AgentBusy, message));
             }
         }
         if self.draining {
-            return Err(JobError::new(Code::AgentBusy, "the agent is stopping"));
+            return Err(refusal(Code::AgentBusy, "the agent is stopping"));
         }
         let (mut running, mut finished) = (0, 0);
         for state in self.attempts.values() {
@@ -84,11 +81,11 @@ impl Core {
         }
         if running >= self.limits.jobs_max {
             let message = format!("{running} jobs run here; the limit is {}", self.limits.jobs_max);
-            return Err(JobError::new(Code::AgentBusy, message));
+            return Err(refusal(Code::AgentBusy, message));
         }
         if finished >= UNACKNOWLEDGED_MAX {
             let message = format!("{finished} outcomes wait to be acknowledged");
-            return Err(JobError::new(Code::NoSpace, message));
+            return Err(refusal(Code::NoSpace, message));
         }
         Ok(())
     }
@@ -168,9 +165,13 @@ impl Core {
     }
 }
 
-fn stale(asked: u32, known: u32) -> JobError {
+fn stale(asked: u32, known: u32) -> Box<JobError> {
     let message = format!("attempt {asked} was asked for, attempt {known} is known here");
-    JobError::new(Code::AttemptStale, message)
+    refusal(Code::AttemptStale, message)
+}
+
+fn refusal(code: Code, message: impl Into<String>) -> Box<JobError> {
+    Box::new(JobError::new(code, message))
 }
 
 fn rejected(attempt: AttemptRef, error: &JobError) -> Effect {
@@ -178,7 +179,7 @@ fn rejected(attempt: AttemptRef, error: &JobError) -> Effect {
 }
 
 /// Reads a spec; a type this build does not know is told from a spec that is not one.
-fn read_spec(bytes: &[u8]) -> Result<JobSpec, JobError> {
+fn read_spec(bytes: &[u8]) -> Result<JobSpec, Box<JobError>> {
     #[derive(serde::Deserialize)]
     struct Typed {
         r#type: String,
@@ -189,12 +190,12 @@ fn read_spec(bytes: &[u8]) -> Result<JobSpec, JobError> {
             Ok(Typed { r#type }) if JobType::parse(&r#type).is_none() => {
                 let kind: String = r#type.chars().take(64).collect();
                 let message = format!("this agent knows no job type {kind:?}");
-                Err(JobError::new(Code::UnknownJobType, message))
+                Err(refusal(Code::UnknownJobType, message))
             }
             Ok(_) | Err(_) => {
                 let detail = std::error::Error::source(&error).map(|e| format!(": {e}"));
                 let message = format!("{error}{}", detail.unwrap_or_default());
-                Err(JobError::new(Code::SpecInvalid, message))
+                Err(refusal(Code::SpecInvalid, message))
             }
         },
     }

@@ -1,0 +1,293 @@
+//! One test for each rule.
+
+use hostler_protocol::job::{Progress, StepReport, StepState};
+
+use super::*;
+use crate::journal::{JournalFault, Unfinished};
+use crate::runner::core::{DELIVERIES_MAX, REDELIVER_MS, UNACKNOWLEDGED_MAX};
+
+#[test]
+fn accepted_follows_the_disk_and_so_does_finished() {
+    let (mut core, a) = (ready(), attempt(1, 1));
+    assert!(matches!(&core.handle(run(&a), at(0))[..], [Effect::JournalAccept { .. }]));
+    let effects = core.handle(Input::Accepted { attempt: a.clone(), done: Ok(()) }, at(0));
+    assert_eq!(effects[0], Effect::Send(ToController::Accepted { attempt: a.clone() }));
+    assert!(matches!(effects[1], Effect::Start { .. }));
+    let ended = Input::Ended { attempt: a.clone(), outcome: outcome(OutcomeState::Succeeded) };
+    journalled(&core.handle(ended, at(1)));
+    let effects = core.handle(Input::Stored { attempt: a.clone(), done: Ok(()) }, at(2));
+    assert_eq!(effects, [Effect::Deliver { attempt: a.clone() }]);
+    assert_eq!(core.handle(ack(&a), at(3)), [Effect::JournalForget { attempt: a }]);
+    assert_eq!(core.load().unsettled, 0);
+}
+
+#[test]
+fn a_duplicate_is_answered_and_never_started_again() {
+    let (mut core, a) = (ready(), attempt(1, 1));
+    core.handle(run(&a), at(0));
+    assert_eq!(core.handle(run(&a), at(0)), [], "said when it is on disk");
+    core.handle(Input::Accepted { attempt: a.clone(), done: Ok(()) }, at(0));
+    let accepted = [Effect::Send(ToController::Accepted { attempt: a.clone() })];
+    assert_eq!(core.handle(run(&a), at(0)), accepted);
+    core.handle(Input::Ended { attempt: a.clone(), outcome: outcome(OutcomeState::Failed) }, at(0));
+    assert_eq!(core.handle(run(&a), at(0)), accepted);
+    core.handle(Input::Stored { attempt: a.clone(), done: Ok(()) }, at(0));
+    let again = core.handle(run(&a), at(0));
+    assert_eq!(again, [Effect::Deliver { attempt: a.clone() }], "the outcome is the answer");
+    core.handle(ack(&a), at(0));
+    assert_eq!(rejection(&core.handle(run(&a), at(0))), "ATTEMPT_SETTLED");
+    assert_eq!(rejection(&core.handle(run(&attempt(1, 0)), at(0))), "ATTEMPT_STALE");
+    let next = core.handle(run(&attempt(1, 2)), at(0));
+    assert!(matches!(&next[..], [Effect::JournalAccept { .. }]), "a later attempt is new");
+}
+
+#[test]
+fn two_attempts_of_a_job_never_run_together() {
+    let mut core = running(&attempt(1, 2));
+    assert_eq!(rejection(&core.handle(run(&attempt(1, 1)), at(0))), "ATTEMPT_STALE");
+    assert_eq!(rejection(&core.handle(run(&attempt(1, 3)), at(0))), "AGENT_BUSY");
+}
+
+#[test]
+fn there_is_a_limit_to_what_runs_and_to_what_waits() {
+    let mut core = running(&attempt(1, 1));
+    core.handle(run(&attempt(2, 1)), at(0));
+    assert_eq!(rejection(&core.handle(run(&attempt(3, 1)), at(0))), "AGENT_BUSY");
+
+    let many = (0..UNACKNOWLEDGED_MAX)
+        .map(|n| AttemptRef { job: JobId::from_parts(n as u64, [1; 10]), attempt: 1 });
+    let contents = Contents { finished: many.collect(), ..Contents::default() };
+    let mut full = super::core(contents);
+    full.handle(Input::Recovered { steps: Vec::new() }, at(0));
+    assert_eq!(rejection(&full.handle(run(&attempt(255, 1)), at(0))), "NO_SPACE");
+}
+
+#[test]
+fn what_cannot_be_read_is_refused_and_says_why() {
+    let mut core = ready();
+    for (spec, expected) in [
+        (&b"{\"type\":\"make_coffee\"}"[..], "UNKNOWN_JOB_TYPE"),
+        (b"{\"type\":\"env_check\"}", "SPEC_INVALID"),
+        (b"{", "SPEC_INVALID"),
+        (b"", "SPEC_INVALID"),
+    ] {
+        let spec = spec.to_vec();
+        let run = ToAgent::Run { attempt: attempt(1, 1), timeout_secs: 1, spec };
+        assert_eq!(rejection(&core.handle(Input::Message(run), at(0))), expected);
+    }
+}
+
+#[test]
+fn a_journal_that_takes_nothing_refuses_the_job() {
+    for (fault, expected) in
+        [(JournalFault::NoSpace, "NO_SPACE"), (JournalFault::Failed, "JOURNAL_FAILED")]
+    {
+        let (mut core, a) = (ready(), attempt(1, 1));
+        core.handle(run(&a), at(0));
+        let effects = core.handle(Input::Accepted { attempt: a.clone(), done: Err(fault) }, at(0));
+        assert_eq!(rejection(&effects), expected);
+        assert_eq!(core.load().unsettled, 0);
+        assert!(matches!(&core.handle(run(&a), at(0))[..], [Effect::JournalAccept { .. }]));
+    }
+}
+
+#[test]
+fn an_outcome_the_journal_refuses_is_tried_again_with_growing_waits() {
+    let a = attempt(1, 1);
+    let mut core = running(&a);
+    core.handle(
+        Input::Ended { attempt: a.clone(), outcome: outcome(OutcomeState::Succeeded) },
+        at(0),
+    );
+    let mut now = 0;
+    for wait in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
+        let done = Err(JournalFault::NoSpace);
+        assert_eq!(core.handle(Input::Stored { attempt: a.clone(), done }, at(now)), []);
+        assert_eq!(core.next_timeout(), Some(now + wait));
+        assert_eq!(core.handle(Input::Timeout, at(now + wait - 1)), []);
+        now += wait;
+        journalled(&core.handle(Input::Timeout, at(now)));
+    }
+    let effects = core.handle(Input::Stored { attempt: a.clone(), done: Ok(()) }, at(now));
+    assert_eq!(effects, [Effect::Deliver { attempt: a }]);
+}
+
+#[test]
+fn a_cancelled_job_stops_and_its_own_end_counts() {
+    for state in [OutcomeState::Cancelled, OutcomeState::Succeeded, OutcomeState::Failed] {
+        let a = attempt(1, 1);
+        let mut core = running(&a);
+        assert_eq!(core.handle(cancel(&a), at(0)), [Effect::Cancel { attempt: a.clone() }]);
+        assert_eq!(core.handle(cancel(&a), at(0)), [], "once is enough");
+        let ended = Input::Ended { attempt: a, outcome: outcome(state) };
+        assert_eq!(journalled(&core.handle(ended, at(1))), outcome(state));
+    }
+}
+
+#[test]
+fn a_job_cancelled_before_it_started_never_starts() {
+    let (mut core, a) = (ready(), attempt(1, 1));
+    core.handle(run(&a), at(0));
+    core.handle(cancel(&a), at(0));
+    let effects = core.handle(Input::Accepted { attempt: a, done: Ok(()) }, at(0));
+    assert!(matches!(effects[0], Effect::Send(ToController::Accepted { .. })));
+    assert_eq!(code(&journalled(&effects[1..])), "CANCELLED");
+}
+
+#[test]
+fn a_completion_on_disk_beats_a_cancel() {
+    let a = attempt(1, 1);
+    let mut core = running(&a);
+    core.handle(
+        Input::Ended { attempt: a.clone(), outcome: outcome(OutcomeState::Succeeded) },
+        at(0),
+    );
+    assert_eq!(core.handle(cancel(&a), at(0)), []);
+    core.handle(Input::Stored { attempt: a.clone(), done: Ok(()) }, at(0));
+    assert_eq!(core.handle(cancel(&a), at(0)), [Effect::Deliver { attempt: a }]);
+}
+
+#[test]
+fn time_runs_out_politely_first() {
+    let a = attempt(1, 1);
+    let mut core = running(&a);
+    assert_eq!(core.next_timeout(), Some(60_000));
+    assert_eq!(core.handle(Input::Timeout, at(59_999)), []);
+    assert_eq!(core.handle(Input::Timeout, at(60_000)), [Effect::Cancel { attempt: a.clone() }]);
+    assert_eq!(core.next_timeout(), Some(65_000));
+    assert_eq!(core.handle(Input::Timeout, at(65_000)), [Effect::Abort { attempt: a.clone() }]);
+    assert_eq!(core.handle(Input::Timeout, at(99_000)), [], "once is enough");
+    let ended = journalled(&core.handle(Input::Vanished { attempt: a }, at(65_001)));
+    assert_eq!((ended.state, code(&ended)), (OutcomeState::Failed, "TIMED_OUT"));
+}
+
+#[test]
+fn work_done_in_time_s_grace_is_done_and_other_ends_are_timeouts() {
+    for (state, expected) in [
+        (OutcomeState::Succeeded, ""),
+        (OutcomeState::Cancelled, "TIMED_OUT"),
+        (OutcomeState::Failed, "TIMED_OUT"),
+    ] {
+        let a = attempt(1, 1);
+        let mut core = running(&a);
+        core.handle(Input::Timeout, at(60_000));
+        let ended = Input::Ended { attempt: a, outcome: outcome(state) };
+        let ended = journalled(&core.handle(ended, at(61_000)));
+        assert_eq!(code(&ended), expected);
+        let step = ended.error.and_then(|error| error.step);
+        assert_eq!(step.as_deref(), (state == OutcomeState::Failed).then_some("test"));
+    }
+}
+
+#[test]
+fn an_action_that_breaks_off_is_a_defect_and_an_outcome() {
+    let a = attempt(1, 1);
+    let mut core = running(&a);
+    let ended = journalled(&core.handle(Input::Vanished { attempt: a }, at(1)));
+    assert_eq!(code(&ended), "INTERNAL_ERROR");
+}
+
+#[test]
+fn what_a_crash_cut_off_waits_for_recovery_and_ends_as_interrupted() {
+    let (a, b) = (attempt(1, 1), attempt(2, 1));
+    let unfinished = [(a.clone(), 1), (b, 3)].map(|(attempt, crashes)| Unfinished {
+        attempt,
+        accepted_at_us: 77,
+        crashes,
+    });
+    let mut core = super::core(Contents { unfinished: unfinished.to_vec(), ..Contents::default() });
+    let introduction = core.handle(Input::Introduce, at(0));
+    assert!(
+        matches!(&introduction[..], [Effect::Introduce(said)] if said.running.len() == 2),
+        "{introduction:?}"
+    );
+    let accepted = [Effect::Send(ToController::Accepted { attempt: a.clone() })];
+    assert_eq!(core.handle(run(&a), at(0)), accepted, "never started again");
+    // New work is accepted meanwhile, but does not start.
+    let new = attempt(3, 1);
+    core.handle(run(&new), at(0));
+    let effects = core.handle(Input::Accepted { attempt: new.clone(), done: Ok(()) }, at(0));
+    assert_eq!(effects, [Effect::Send(ToController::Accepted { attempt: new })]);
+
+    let step = "put_back".to_owned();
+    let steps =
+        vec![StepReport { step, state: StepState::Done, message: String::new(), took_us: 1 }];
+    let effects = core.handle(Input::Recovered { steps: steps.clone() }, at(0));
+    let first = journalled(&effects[..1]);
+    assert_eq!((code(&first), &first.steps, first.started_at_us), ("INTERRUPTED", &steps, 77));
+    let message = journalled(&effects[1..2]).error.unwrap().message;
+    assert!(message.contains("3 times"), "{message}");
+    assert!(matches!(effects[2], Effect::Start { .. }));
+}
+
+#[test]
+fn outcomes_go_out_a_few_at_a_time_and_again_on_each_session() {
+    let finished: Vec<_> = (0..30).map(|job| attempt(job, 1)).collect();
+    let mut core = super::core(Contents { finished: finished.clone(), ..Contents::default() });
+    core.handle(Input::Recovered { steps: Vec::new() }, at(0));
+    assert_eq!(core.handle(Input::Timeout, at(0)), [], "nobody listens yet");
+    core.handle(Input::Introduce, at(0));
+    let first = core.handle(Input::Online, at(0));
+    assert_eq!(first.len(), DELIVERIES_MAX);
+    let effects = core.handle(ack(&finished[0]), at(0));
+    assert_eq!(effects[1], Effect::Deliver { attempt: finished[DELIVERIES_MAX].clone() });
+    assert_eq!(core.next_timeout(), Some(REDELIVER_MS));
+    let again = core.handle(Input::Timeout, at(REDELIVER_MS));
+    assert_eq!(again.len(), DELIVERIES_MAX, "what nobody acknowledged is sent again");
+
+    let said = core.handle(Input::Introduce, at(REDELIVER_MS));
+    assert!(matches!(&said[..], [Effect::Introduce(said)] if said.unacknowledged.len() == 29));
+    assert_eq!(core.handle(Input::Online, at(REDELIVER_MS)).len(), DELIVERIES_MAX);
+}
+
+#[test]
+fn progress_is_numbered_and_told_only_to_listeners() {
+    let a = attempt(1, 1);
+    let mut core = running(&a);
+    let line = |message: &str| Input::Progress {
+        attempt: attempt(1, 1),
+        progress: Progress {
+            step: "test".to_owned(),
+            state: StepState::Started,
+            message: message.to_owned(),
+            at_us: 1,
+        },
+    };
+    let sequence = |effects: &[Effect]| match effects {
+        [Effect::Send(ToController::Progress { sequence, .. })] => Some(*sequence),
+        _ => None,
+    };
+    assert_eq!(sequence(&core.handle(line("a"), at(0))), Some(0));
+    core.handle(Input::Introduce, at(0));
+    assert_eq!(core.handle(line("b"), at(0)), []);
+    core.handle(Input::Online, at(0));
+    assert_eq!(sequence(&core.handle(line("c"), at(0))), Some(2), "a gap shows what was missed");
+    assert_eq!(core.handle(line(&"x".repeat(20_000)), at(0)), [], "too long to be told");
+}
+
+#[test]
+fn a_draining_runner_takes_no_new_work_and_finishes_the_old() {
+    let a = attempt(1, 1);
+    let mut core = running(&a);
+    core.handle(Input::Drain, at(0));
+    assert_eq!(rejection(&core.handle(run(&attempt(2, 1)), at(0))), "AGENT_BUSY");
+    assert_eq!(core.load().unfinished, 1);
+    core.handle(
+        Input::Ended { attempt: a.clone(), outcome: outcome(OutcomeState::Succeeded) },
+        at(0),
+    );
+    core.handle(Input::Stored { attempt: a.clone(), done: Ok(()) }, at(0));
+    assert_eq!((core.load().unfinished, core.load().unsettled), (0, 1));
+    core.handle(ack(&a), at(0));
+    assert_eq!(core.load().unsettled, 0);
+}
+
+#[test]
+fn acknowledgements_of_anything_else_change_nothing() {
+    let a = attempt(1, 1);
+    let mut core = running(&a);
+    assert_eq!(core.handle(ack(&a), at(0)), [], "it still runs");
+    assert_eq!(core.handle(ack(&attempt(9, 9)), at(0)), []);
+    assert_eq!(core.handle(cancel(&attempt(9, 9)), at(0)), []);
+    assert_eq!(core.load().unfinished, 1);
+}

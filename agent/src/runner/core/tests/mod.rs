@@ -1,0 +1,97 @@
+//! The runner's rules, case by case ([`cases`]) and over random histories ([`histories`]).
+
+mod cases;
+mod histories;
+
+use hostler_protocol::id::{BootId, JobId};
+use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState};
+use hostler_protocol::message::{AttemptRef, ToAgent, ToController};
+
+use super::{Core, Effect, Input, Limits, Now};
+use crate::journal::Contents;
+
+fn attempt(job: u8, number: u32) -> AttemptRef {
+    AttemptRef { job: JobId::from_parts(u64::from(job), [job; 10]), attempt: number }
+}
+
+fn at(monotonic_ms: u64) -> Now {
+    Now { monotonic_ms, wall_us: 1000 }
+}
+
+fn spec() -> Vec<u8> {
+    br#"{"type":"env_check","environment":{
+        "id":"env_00000000000000000000000001","site":"shop","name":"production",
+        "domain":"shop.example","kind":"php","docroot":"/srv/shop","user":"www-data",
+        "nginx":{"http_file":"/a","server_file":"/b","location_file":"/c",
+                 "probe_origin":"http://127.0.0.1:80"},
+        "health":{"path":"/","status":200,"timeout_ms":1000}}}"#
+        .to_vec()
+}
+
+fn run(attempt: &AttemptRef) -> Input {
+    let attempt = attempt.clone();
+    Input::Message(ToAgent::Run { attempt, timeout_secs: 60, spec: spec() })
+}
+
+fn cancel(attempt: &AttemptRef) -> Input {
+    Input::Message(ToAgent::Cancel { attempt: attempt.clone() })
+}
+
+fn ack(attempt: &AttemptRef) -> Input {
+    Input::Message(ToAgent::Ack { attempt: attempt.clone() })
+}
+
+fn outcome(state: OutcomeState) -> Outcome {
+    let error = match state {
+        OutcomeState::Succeeded => None,
+        OutcomeState::Failed => Some(JobError::new(Code::CommandFailed, "no").at_step("test")),
+        OutcomeState::Cancelled => Some(JobError::new(Code::Cancelled, "stopped")),
+    };
+    Outcome { state, result: None, error, steps: Vec::new(), started_at_us: 1, finished_at_us: 2 }
+}
+
+fn core(contents: Contents) -> Core {
+    let limits = Limits { jobs_max: 2, stop_ms_max: 5000 };
+    Core::new(limits, BootId::from_parts(0, [0; 10]), contents)
+}
+
+/// A core with an empty journal, recovered and online.
+fn ready() -> Core {
+    let mut core = core(Contents::default());
+    core.handle(Input::Recovered { steps: Vec::new() }, at(0));
+    core.handle(Input::Introduce, at(0));
+    core.handle(Input::Online, at(0));
+    core
+}
+
+/// A core that runs this attempt.
+fn running(attempt: &AttemptRef) -> Core {
+    let mut core = ready();
+    core.handle(run(attempt), at(0));
+    let accepted = Input::Accepted { attempt: attempt.clone(), done: Ok(()) };
+    let effects = core.handle(accepted, at(0));
+    assert!(matches!(effects[1], Effect::Start { .. }), "{effects:?}");
+    core
+}
+
+/// The error code of a rejection.
+fn rejection(effects: &[Effect]) -> String {
+    match effects {
+        [Effect::Send(ToController::Rejected { error, .. })] => {
+            serde_json::from_slice::<JobError>(error).unwrap().code
+        }
+        other => panic!("a rejection was expected, not {other:?}"),
+    }
+}
+
+/// The outcome on its way to the disk.
+fn journalled(effects: &[Effect]) -> Outcome {
+    match effects {
+        [Effect::JournalFinish { outcome, .. }] => serde_json::from_slice(outcome).unwrap(),
+        other => panic!("an outcome was expected, not {other:?}"),
+    }
+}
+
+fn code(outcome: &Outcome) -> &str {
+    outcome.error.as_ref().map_or("", |error| error.code.as_str())
+}
