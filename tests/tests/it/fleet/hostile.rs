@@ -1,0 +1,191 @@
+//! Peers that are not who they should be, or do not say what they should.
+
+use std::time::{Duration, Instant};
+
+use hostler_controller::clock::Clock;
+use hostler_protocol::codec;
+use hostler_protocol::message::{Hello, ToAgent, ToController, close};
+use hostler_protocol::{ALPN_ENROL, ALPN_SESSION, FRAME_BYTES_MAX};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, SanType};
+
+use super::agent::{
+    Identity, Stream, close_code, connect, dial, hello, new_host, new_key, session,
+};
+use super::{Controller, directory, now_micros};
+
+#[tokio::test]
+async fn no_certificate_no_session() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let pin = controller.app().join.pin;
+    let connection = connect(controller.ready.agents, pin, ALPN_SESSION, None).await.unwrap();
+    assert_eq!(close_code(&connection).await, u64::from(close::UNAUTHENTICATED));
+    let unknown = connect(controller.ready.agents, pin, b"h3", None).await;
+    assert!(unknown.is_err(), "an unknown ALPN must not get through the handshake");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn another_authoritys_certificate_is_no_certificate() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let identity = new_host(&controller, "web-1").await;
+    let ca_key = new_key();
+    let mut ca = CertificateParams::default();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap();
+    let mut leaf = CertificateParams::default();
+    let uri = format!("hostler://host/{}", identity.enrolled.host);
+    leaf.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+    leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = new_key();
+    let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+    let chain = vec![leaf.der().to_vec(), ca_certificate.der().to_vec()];
+    let pin = controller.app().join.pin;
+    // In TLS 1.3 the client may believe itself connected before its certificate was refused.
+    if let Ok(connection) =
+        connect(controller.ready.agents, pin, ALPN_SESSION, Some((chain, &key))).await
+    {
+        let error = super::agent::soon("a refusal", connection.closed()).await;
+        assert!(matches!(error, quinn::ConnectionError::ConnectionClosed(_)), "{error}");
+    }
+    assert!(
+        !controller.app().store.host(&identity.enrolled.host).await.unwrap().unwrap().connected
+    );
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_serves_only_with_the_key_that_is_enrolled() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let (token, secret) = controller.token(Some("web-1")).await;
+    let key = new_key();
+    let enrolled = super::agent::enrol(&controller, super::agent::request(&token, &secret, &key))
+        .await
+        .unwrap();
+    let identity = Identity { key, enrolled };
+    // The row names another key by now, as after a renewal: the old certificate is worthless.
+    let scope = hostler_controller::domain::Scope {
+        host: Some(identity.enrolled.host.clone()),
+        ..Default::default()
+    };
+    let replaced = controller.app().store.transact("test", scope, |snapshot| {
+        let mut host = snapshot.host.clone().expect("the host is there");
+        host.key_sha256 = "00".repeat(32);
+        let changes = vec![hostler_controller::domain::Change::UpdateHost(Box::new(host))];
+        Ok(hostler_controller::domain::Decision { changes, events: Vec::new(), reply: () })
+    });
+    replaced.await.unwrap();
+    let connection = dial(&controller, &identity).await;
+    assert_eq!(close_code(&connection).await, u64::from(close::UNAUTHENTICATED));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_revocation_closes_the_live_session_within_a_second_and_lasts() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let identity = new_host(&controller, "web-1").await;
+    let live = session(&controller, &identity, hello(&[], &[])).await;
+    let revoked_at = Instant::now();
+    controller.revoke(&identity.enrolled.host).await;
+    assert_eq!(close_code(&live.connection).await, u64::from(close::REVOKED));
+    let took = revoked_at.elapsed();
+    assert!(took < Duration::from_secs(1), "the session outlived its revocation by {took:?}");
+    let connection = dial(&controller, &identity).await;
+    assert_eq!(close_code(&connection).await, u64::from(close::UNAUTHENTICATED));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_newer_session_replaces_the_older() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let identity = new_host(&controller, "web-1").await;
+    let older = session(&controller, &identity, hello(&[], &[])).await;
+    let newer = session(&controller, &identity, hello(&[], &[])).await;
+    assert_eq!(close_code(&older.connection).await, u64::from(close::REPLACED));
+    assert!(newer.welcome.epoch > older.welcome.epoch);
+    let host = controller.app().store.host(&identity.enrolled.host).await.unwrap().unwrap();
+    assert!(host.connected, "the end of the older session must not end the newer");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn versions_that_do_not_meet_say_which_side_to_upgrade() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let identity = new_host(&controller, "web-1").await;
+    for (versions, side) in [((0, 0), "upgrade the agent"), ((7, 9), "upgrade the controller")] {
+        let connection = dial(&controller, &identity).await;
+        let mut control = Stream::open(&connection).await;
+        let offered = Hello { version_min: versions.0, version_max: versions.1, ..hello(&[], &[]) };
+        control.send(&ToController::Hello(offered)).await;
+        match control.next().await {
+            Some(ToAgent::Refused { code, message }) => {
+                assert_eq!(code, "VERSION_MISMATCH");
+                assert!(message.ends_with(side), "{message}");
+            }
+            other => panic!("versions {versions:?} must be refused, got {other:?}"),
+        }
+        assert_eq!(close_code(&connection).await, u64::from(close::VERSION));
+    }
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn bad_frames_end_their_session_and_no_other() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let good = new_host(&controller, "good").await;
+    let bad = new_host(&controller, "bad").await;
+    let mut bystander = session(&controller, &good, hello(&[], &[])).await;
+
+    let beat =
+        codec::encode(&ToController::Heartbeat { sequence: 1, running: Vec::new() }).unwrap();
+    let mut trailing = beat.clone();
+    trailing.push(0);
+    trailing[3] += 1;
+    let oversized = u32::try_from(FRAME_BYTES_MAX + 1).unwrap().to_be_bytes().to_vec();
+    let cases: [(&str, Vec<u8>, bool); 6] = [
+        ("oversized", oversized, false),
+        ("truncated", beat[..beat.len() - 1].to_vec(), true),
+        ("trailing", trailing, false),
+        ("unknown", vec![0, 0, 0, 1, 200], false),
+        ("empty", vec![0, 0, 0, 0], false),
+        ("out of place", codec::encode(&ToController::Hello(hello(&[], &[]))).unwrap(), false),
+    ];
+    for (name, bytes, finish) in cases {
+        let mut live = session(&controller, &bad, hello(&[], &[])).await;
+        live.control.send.write_all(&bytes).await.unwrap();
+        if finish {
+            live.control.send.finish().unwrap();
+        }
+        assert_eq!(close_code(&live.connection).await, u64::from(close::PROTOCOL), "{name}");
+    }
+    bystander.control.send(&ToController::Heartbeat { sequence: 9, running: Vec::new() }).await;
+    assert_eq!(bystander.control.next().await, Some(ToAgent::HeartbeatAck { sequence: 9 }));
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_source_that_keeps_trying_is_slowed_down() {
+    let (_dir, path) = directory();
+    // The clock stands still: no try is given back.
+    let clock = Clock::manual(now_micros());
+    let controller = Controller::start_with(&path, clock.clone()).await;
+    let unknown = clock.new_enrolment_token_id().unwrap();
+    let key = new_key();
+    let mut codes = Vec::new();
+    for _ in 0..21 {
+        let request = super::agent::request(&unknown, &[0; 32], &key);
+        codes.push(super::agent::enrol(&controller, request).await.unwrap_err());
+    }
+    assert!(codes[..20].iter().all(|code| code == "TOKEN_INVALID"), "{codes:?}");
+    assert_eq!(codes[20], "RATE_LIMITED");
+    clock.advance(Duration::from_secs(1));
+    let request = super::agent::request(&unknown, &[0; 32], &key);
+    assert_eq!(super::agent::enrol(&controller, request).await.unwrap_err(), "TOKEN_INVALID");
+    controller.stop().await;
+}
