@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hostler_controller::clock::Clock;
 use hostler_protocol::codec;
 use hostler_protocol::message::{Hello, ToAgent, ToController, close};
-use hostler_protocol::{ALPN_ENROL, ALPN_SESSION, FRAME_BYTES_MAX};
+use hostler_protocol::{ALPN_SESSION, FRAME_BYTES_MAX};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, SanType};
 
 use super::agent::{
