@@ -1,6 +1,11 @@
 //! One suite over both databases: every case runs on SQLite and on PostgreSQL.
 
+mod commands;
+mod interleavings;
+mod keeping;
+mod opening;
 mod queue;
+mod together;
 mod world;
 
 /// Names cases: `async fn case(world: World)` becomes a test per database.
@@ -42,4 +47,32 @@ on_both! {
         unknown_attempts_stay_running_until_known
         progress_is_appended_once
         a_known_job_is_not_queued_twice;
+    commands:
+        a_scope_loads_all_it_names
+        a_refusal_writes_nothing
+        a_unit_that_fails_half_way_writes_nothing
+        every_row_comes_back_as_it_was_written
+        tokens_and_idempotent_requests_are_kept
+        a_toggle_moves_its_environment_with_its_job;
+    keeping:
+        pages_go_on_while_rows_are_added
+        jobs_are_found_by_what_they_are_about
+        a_restart_keeps_everything
+        a_job_nobody_ran_expires
+        ended_jobs_move_to_history_and_are_found_there
+        old_events_go_from_the_oldest_on;
+    together:
+        many_claimers_never_run_two_jobs_of_a_lane
+        events_are_dense_under_eight_writers
+        one_name_is_given_once
+        concurrent_changes_of_a_row_are_all_kept
+        a_caller_that_goes_away_leaves_all_or_nothing
+        a_killed_transaction_leaves_nothing;
+    interleavings:
+        random_interleavings_keep_lanes_and_jobs;
+    opening:
+        opening_twice_changes_nothing
+        a_newer_schema_is_refused
+        a_row_that_cannot_be_read_is_named
+        a_database_that_is_not_there_says_so;
 }
