@@ -46,7 +46,7 @@ pub(super) async fn run(
             let nginx = applied.nginx.as_ref()?;
             Some(Live::new(environment, tools.origin(environment).ok()?, nginx))
         });
-        let (bin, cancel) = (purge::bin_name(run), run.cancel().clone());
+        let (bin, cancel) = (purge::bin_name(tools, run), run.cancel().clone());
         let purged = run
             .step("cache_purge", async {
                 let purged = match &spec.scope {

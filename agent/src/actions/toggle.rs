@@ -258,6 +258,16 @@ impl Toggle<'_> {
 
     async fn put(&mut self, run: &mut Run, files: Rendered) -> Result<(), Failure> {
         let paths = nginx::paths(&self.spec.environment);
+        // Files of before the environment named others would declare the maps twice.
+        let moved: Vec<_> = self
+            .old
+            .as_ref()
+            .filter(|old| old.nginx.is_some())
+            .map(|old| nginx::paths(&old.environment))
+            .into_iter()
+            .flatten()
+            .filter(|path| !paths.contains(path))
+            .collect();
         run.step("stage", async {
             // From here on the directory counts as ours, whatever becomes of this attempt:
             // entries may come into it from the moment nginx reads the new files.
@@ -265,6 +275,7 @@ impl Toggle<'_> {
             claimed.cache_dirs.clone_from(&self.new.cache_dirs);
             state::save(self.tools, &claimed).await?;
             self.swap.watch(&paths).await?;
+            self.swap.watch(&moved).await?;
             Ok(((), "the previous files are kept".to_owned()))
         })
         .await?;
@@ -277,6 +288,10 @@ impl Toggle<'_> {
             self.swap.put(&http, files.http.into_bytes(), secret).await?;
             self.swap.put(&server, files.server.into_bytes(), public).await?;
             self.swap.put(&location, files.location.into_bytes(), public).await?;
+            for path in &moved {
+                // Emptied, not removed: a vhost may still name it.
+                self.swap.put(path, Vec::new(), public).await?;
+            }
             Ok(((), format!("three files carry generation {generation}")))
         })
         .await

@@ -70,6 +70,8 @@ pub struct Answer {
     pub status: u16,
     /// The cache status header, if there was one.
     pub cache: Option<String>,
+    /// Whether there is a `Vary` header.
+    pub varies: bool,
     /// The beginning of the body.
     pub body: Vec<u8>,
 }
@@ -179,7 +181,12 @@ async fn exchange(
             }
         }
         let cache = response.headers().get(STATUS_HEADER).and_then(|value| value.to_str().ok());
-        Ok(Answer { status: response.status().as_u16(), cache: cache.map(str::to_owned), body })
+        Ok(Answer {
+            status: response.status().as_u16(),
+            cache: cache.map(str::to_owned),
+            varies: response.headers().contains_key(header::VARY),
+            body,
+        })
     };
     tokio::pin!(answer);
     tokio::select! {

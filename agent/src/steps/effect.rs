@@ -77,11 +77,19 @@ pub async fn generation(live: &Live) -> Result<Option<u64>, Failure> {
     Ok((answer.status == 200).then(|| text.trim().parse().ok()).flatten())
 }
 
+/// What a peek saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peek {
+    pub status: CacheStatus,
+    /// Whether the page says it varies by request headers.
+    pub varies: bool,
+}
+
 /// What a visitor's request for a page would be answered from; stores nothing.
-pub async fn peek(live: &Live, uri: &str, timeout: Duration) -> CacheStatus {
+pub async fn peek(live: &Live, uri: &str, timeout: Duration) -> Peek {
     match live.get("peek", "", uri, timeout).await {
-        Ok(answer) => status(answer.cache.as_deref()),
-        Err(_) => CacheStatus::Unknown,
+        Ok(answer) => Peek { status: status(answer.cache.as_deref()), varies: answer.varies },
+        Err(_) => Peek { status: CacheStatus::Unknown, varies: false },
     }
 }
 

@@ -16,7 +16,7 @@ use hostler_protocol::job::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::effect::{self, Live};
+use super::effect::{self, Live, Peek};
 use super::keys::{KeyFormat, PageUrl};
 use super::run::{Failure, Run, blocking};
 use super::state::{self, Applied};
@@ -118,7 +118,7 @@ pub async fn all_step(
     fastcgi: &FastcgiDoc,
     applied: &Applied,
 ) -> Result<u64, Failure> {
-    let (bin, cancel) = (bin_name(run), run.cancel().clone());
+    let (bin, cancel) = (bin_name(tools, run), run.cancel().clone());
     run.step("cache_purge", async {
         let cache = match open_cache(tools, fastcgi, Some(applied)).await {
             Ok(cache) => cache,
@@ -133,10 +133,11 @@ pub async fn all_step(
     .await
 }
 
-/// Name of the bin an attempt's entries wait in.
+/// Name of a bin an attempt's entries wait in; never the same twice.
 #[must_use]
-pub fn bin_name(run: &Run) -> String {
-    format!("{}-{}", run.attempt().job, run.attempt().attempt)
+pub fn bin_name(tools: &Tools, run: &Run) -> String {
+    let once = hex::encode(tools.clock.random::<8>());
+    format!("{}-{}-{once}", run.attempt().job, run.attempt().attempt)
 }
 
 /// Removes every entry, or counts them.
@@ -247,8 +248,15 @@ pub async fn urls(
 ) -> Result<FastcgiPurge, Failure> {
     let format = KeyFormat::parse(&fastcgi.key_format)?;
     let before = peek(live, pages).await;
-    let keys: Vec<_> = pages.iter().map(|page| format.keys(page)).collect();
-    let tallies = blocking(move || remove(&cache, &keys, dry_run, &cancel)).await?;
+    let asked: Vec<_> = pages
+        .iter()
+        .enumerate()
+        .map(|(place, page)| Asked {
+            keys: format.keys(page),
+            varies: before.get(place).is_some_and(|peek| peek.varies),
+        })
+        .collect();
+    let tallies = blocking(move || remove(&cache, &asked, dry_run, &cancel)).await?;
     let after = if dry_run { Vec::new() } else { peek(live, pages).await };
     let mut total = Tally::default();
     let urls = urls
@@ -262,15 +270,15 @@ pub async fn urls(
                 found: tally.found,
                 removed: tally.removed,
                 bytes: tally.bytes,
-                before: before.get(place).copied(),
-                after: after.get(place).copied(),
+                before: before.get(place).map(|peek| peek.status),
+                after: after.get(place).map(|peek| peek.status),
             }
         })
         .collect();
     Ok(FastcgiPurge { urls, ..result(total, true) })
 }
 
-async fn peek(live: Option<&Live>, pages: &[PageUrl]) -> Vec<hostler_protocol::job::CacheStatus> {
+async fn peek(live: Option<&Live>, pages: &[PageUrl]) -> Vec<Peek> {
     let mut seen = Vec::new();
     let Some(live) = live else { return seen };
     for page in pages.iter().take(PROBED_URLS_MAX) {
@@ -279,21 +287,34 @@ async fn peek(live: Option<&Live>, pages: &[PageUrl]) -> Vec<hostler_protocol::j
     seen
 }
 
+/// One page to remove.
+struct Asked {
+    keys: Vec<Vec<u8>>,
+    /// Whether the page says it varies: then variants may be stored although the entry that
+    /// told of them has been evicted, and nginx would find them again.
+    varies: bool,
+}
+
 fn remove(
     cache: &Dir,
-    keys: &[Vec<Vec<u8>>],
+    asked: &[Asked],
     dry_run: bool,
     cancel: &CancellationToken,
 ) -> Result<Vec<Tally>, Failure> {
-    let mut tallies = vec![Tally::default(); keys.len()];
+    let mut tallies = vec![Tally::default(); asked.len()];
     let mut varying: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
-    for (place, keys) in keys.iter().enumerate() {
-        for key in keys {
+    for (place, page) in asked.iter().enumerate() {
+        for key in &page.keys {
             if cancel.is_cancelled() {
                 return Err(Failure::new(Code::Cancelled, "the job was cancelled"));
             }
-            let Some(entry) = fastcgi::find(cache, key)? else { continue };
-            if entry.varies {
+            let Some(entry) = fastcgi::find(cache, key)? else {
+                if page.varies {
+                    varying.insert(key.clone(), place);
+                }
+                continue;
+            };
+            if entry.varies || page.varies {
                 varying.insert(key.clone(), place);
             } else if dry_run {
                 tallies[place].add(Tally { found: 1, removed: 0, bytes: entry.bytes });

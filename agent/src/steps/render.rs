@@ -15,6 +15,7 @@ use hostler_protocol::job::{AppKind, Code, EnvironmentDoc, FastcgiDoc};
 
 use super::keys::KeyFormat;
 use super::run::Failure;
+use crate::host::fastcgi::entry_name;
 
 /// Which file carries the status header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +53,14 @@ const WORDPRESS_URIS: &str = "^/(.*/)?(wp-admin(/|$|[?])|wp-json(/|$|[?])|wp-[a-
 pub fn prefix(environment: &EnvironmentDoc) -> String {
     let id = environment.id.as_str();
     format!("hostler_{}", id.split_once('_').map_or(id, |(_, body)| body))
+}
+
+/// Name of an environment's zone. nginx refuses to reload when a zone of the same name moves to
+/// another directory, so the directory is part of the name.
+#[must_use]
+pub fn zone(environment: &EnvironmentDoc, fastcgi: &FastcgiDoc) -> String {
+    let directory = entry_name(fastcgi.cache_dir.as_bytes());
+    format!("{}_{}", prefix(environment), &directory[..6])
 }
 
 /// Path of the generation probe.
@@ -117,11 +126,11 @@ fn one_line(text: &str) -> String {
 fn http(plan: &Plan<'_>) -> String {
     let p = prefix(plan.environment);
     let FastcgiDoc { cache_dir, zone_mib, size_mib_max, inactive_secs, .. } = plan.fastcgi;
-    let secret = plan.secret;
+    let (secret, zone) = (plan.secret, zone(plan.environment, plan.fastcgi));
     let mut text = head(plan, "Include it in http {}.");
     text.push_str(&format!(
         r#"
-fastcgi_cache_path {cache_dir} levels=1:2 keys_zone={p}:{zone_mib}m inactive={inactive_secs}s max_size={size_mib_max}m use_temp_path=off;
+fastcgi_cache_path {cache_dir} levels=1:2 keys_zone={zone}:{zone_mib}m inactive={inactive_secs}s max_size={size_mib_max}m use_temp_path=off;
 
 map $http_x_hostler_probe ${p}_mode {{
     default "";
@@ -207,12 +216,13 @@ fn location(plan: &Plan<'_>) -> String {
     text.push('\n');
     if plan.enabled {
         let FastcgiDoc { key_format, valid_secs, .. } = plan.fastcgi;
+        let zone = zone(plan.environment, plan.fastcgi);
         let personal = match plan.environment.kind {
             AppKind::Php => format!("${p}_auth"),
             AppKind::Wordpress => format!("${p}_auth ${p}_cookie ${p}_uri"),
         };
         text.push_str(&format!(
-            r#"fastcgi_cache {p};
+            r#"fastcgi_cache {zone};
 fastcgi_cache_key "${p}_key{key_format}";
 fastcgi_cache_methods GET HEAD;
 fastcgi_cache_valid 200 301 302 {valid_secs}s;
@@ -290,7 +300,7 @@ pub(crate) mod tests {
             r#"# Written by Hostler for env_00000000000000000000000000 (shop production}), generation 7.
 # Include it in the location {} that passes to PHP. Changes made here are lost.
 
-fastcgi_cache hostler_00000000000000000000000000;
+fastcgi_cache hostler_00000000000000000000000000_12069b;
 fastcgi_cache_key "$hostler_00000000000000000000000000_key$scheme$request_method$host$request_uri";
 fastcgi_cache_methods GET HEAD;
 fastcgi_cache_valid 200 301 302 600s;
@@ -308,7 +318,7 @@ open_file_cache off;
     fn off_keeps_the_zone_and_caches_nothing() {
         let files = rendered(AppKind::Php, false, HeaderLevel::Server);
         assert!(files.location.ends_with("\nfastcgi_cache off;\n"), "{}", files.location);
-        assert!(files.http.contains("keys_zone=hostler_00000000000000000000000000:10m"));
+        assert!(files.http.contains("keys_zone=hostler_00000000000000000000000000_12069b:10m"));
     }
 
     #[test]

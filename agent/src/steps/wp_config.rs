@@ -141,7 +141,8 @@ mod tests {
         assert!(off.starts_with("<?php\n/* BEGIN Hostler"), "{off}");
         assert!(off.contains("\ndefine( 'WP_REDIS_DISABLED', true );\n"), "{off}");
         let on = with_switch(&off, false).unwrap();
-        assert!(on.contains("'WP_REDIS_DISABLED', false") && !on.contains("', true"), "{on}");
+        assert!(on.contains("\ndefine( 'WP_REDIS_DISABLED', false );\n"), "{on}");
+        assert!(!on.contains("\ndefine( 'WP_REDIS_DISABLED', true );\n"), "{on}");
         assert_eq!(with_switch(&on, false).unwrap(), on, "putting it twice changes the file");
         assert_eq!(without_block(&on).unwrap(), CONFIG);
     }

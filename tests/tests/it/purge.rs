@@ -59,6 +59,27 @@ async fn a_url_goes_with_all_its_variants_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn variants_whose_first_entry_was_evicted_go_too() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let variants = [[("X-Variant", "a")], [("X-Variant", "b")], [("X-Variant", "c")]];
+    let cache_dir = &shop.fastcgi.as_ref().unwrap().cache_dir;
+    stand.status_with(&shop, "/?vary", &variants[0]);
+    let first = entries(cache_dir);
+    for variant in &variants {
+        stand.status_with(&shop, "/?vary", variant);
+    }
+    std::fs::remove_file(&first[0]).unwrap();
+    let scope = urls(&["http://shop.test/?vary"]);
+    let purged: PurgeResult = result(&stand.purge(&shop, scope, false).await);
+    assert_eq!(purged.fastcgi.unwrap().removed, 2);
+    for variant in &variants {
+        assert_eq!(stand.status_with(&shop, "/?vary", variant), "MISS", "{variant:?} survived");
+    }
+}
+
+#[tokio::test]
 async fn the_status_before_and_after_is_the_visitors_and_stores_nothing() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());

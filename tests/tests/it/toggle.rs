@@ -1,6 +1,7 @@
 //! Turning the page cache on and off on a real nginx, and everything that may stop it.
 
 use hostler_protocol::job::{EnvironmentDoc, OutcomeState, StepState, ToggleResult};
+use hostler_tests::servers::{free_port, write};
 
 use crate::stand::{Options, Stand, entries, error, result};
 
@@ -160,6 +161,47 @@ async fn a_vhost_that_names_files_which_do_not_exist_yet_is_not_broken() {
     std::fs::remove_dir(stand.dir().join("shop/nginx")).unwrap();
     let on: ToggleResult = result(&stand.toggle(&shop, true).await);
     assert!(on.fastcgi.unwrap().changed);
+}
+
+#[tokio::test]
+async fn files_and_cache_directory_may_move() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let mut moved = shop.clone();
+    for path in
+        [&mut moved.nginx.http_file, &mut moved.nginx.server_file, &mut moved.nginx.location_file]
+    {
+        *path = path.replace(".conf", "-new.conf");
+    }
+    moved.fastcgi.as_mut().unwrap().cache_dir.push_str("-new");
+    let on: ToggleResult = result(&stand.toggle(&moved, true).await);
+    assert!(on.fastcgi.unwrap().changed);
+    assert_eq!([stand.status(&moved, "/"), stand.status(&moved, "/")], ["MISS", "HIT"]);
+    assert_eq!(files(&shop), vec![Some(String::new()); 3], "the old files still say something");
+}
+
+#[tokio::test]
+async fn a_site_behind_tls_is_probed_as_one() {
+    let stand = Stand::start("");
+    let port = free_port().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["other.test".to_owned()]).unwrap();
+    let (certificate, key) = (stand.dir().join("cert.pem"), stand.dir().join("key.pem"));
+    write(&certificate, &made.cert.pem()).unwrap();
+    write(&key, &made.signing_key.serialize_pem()).unwrap();
+    let lines = format!(
+        "listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {};",
+        certificate.display(),
+        key.display()
+    );
+    let options = Options { server_lines: &lines, ..Options::default() };
+    let mut shop = stand.site("shop", &options);
+    shop.nginx.probe_origin = format!("https://127.0.0.1:{port}");
+    let on: ToggleResult = result(&stand.toggle(&shop, true).await);
+    let proof = on.fastcgi.unwrap().proof;
+    assert!(proof.contains("MISS then HIT"), "{proof}");
+    let left = entries(&shop.fastcgi.as_ref().unwrap().cache_dir);
+    assert!(left.is_empty(), "the probe's entry was looked for under another key: {left:?}");
 }
 
 #[tokio::test]
