@@ -1,21 +1,10 @@
 //! What a claimed job is told to do: resolved when it is claimed, never when it was asked for.
 
-use hostler_protocol::job::{
-    CacheSet, CheckSpec, Code, JobError, JobSpec, JobType, PurgeScope, PurgeSpec, RemoveSpec,
-    ToggleSpec,
-};
-use serde::{Deserialize, Serialize};
-
+use super::decide::cache::purge_ask;
 use super::{Environment, Job};
-
-/// The `request` document of a purge job. Of the other types nothing is asked but the type.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PurgeRequest {
-    pub caches: CacheSet,
-    pub scope: PurgeScope,
-    #[serde(default)]
-    pub dry_run: bool,
-}
+use hostler_protocol::job::{
+    CheckSpec, Code, JobError, JobSpec, JobType, PurgeSpec, RemoveSpec, ToggleSpec,
+};
 
 /// The specification of a claimed job. A toggle takes the flags as they are desired now.
 ///
@@ -38,8 +27,8 @@ pub fn resolve(
             generation,
         }),
         JobType::CachePurge => {
-            let asked: PurgeRequest = serde_json::from_value(job.request.clone())
-                .map_err(|error| invalid(format!("the purge's request cannot be read: {error}")))?;
+            let asked = purge_ask(&job.request)
+                .ok_or_else(|| invalid("the purge's request cannot be read".to_owned()))?;
             JobSpec::CachePurge(PurgeSpec {
                 environment: doc,
                 caches: asked.caches,
