@@ -110,6 +110,27 @@ impl Listeners {
     }
 }
 
+/// Everything that doing needs, over the settings' database and certificate authority. The
+/// command line uses it beside a running controller.
+///
+/// # Errors
+/// [`RunError`]: what could not be opened.
+pub async fn open(
+    config: &Config,
+    clock: Clock,
+    agents: SocketAddr,
+) -> Result<(App, Arc<Authority>), RunError> {
+    prepare_data_dir(config)?;
+    let authority = Arc::new(Authority::open(&config.pki_dir(), clock.clone())?);
+    let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let join =
+        JoinTarget { addresses: config.join_addresses(agents, &nodename), pin: authority.pin()? };
+    let (templates, controller) = (Templates::shipped()?, clock.new_controller_id()?);
+    let store = Store::open(&config.database).await?;
+    let events = Events::new(store.clone());
+    Ok((App { store, clock, templates, events, controller, join: Arc::new(join) }, authority))
+}
+
 /// Runs a controller until the shutdown, then lets go of everything within bounded times.
 ///
 /// # Errors
@@ -119,11 +140,10 @@ pub async fn run(
     listeners: Listeners,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let clock = listeners.clock.clone();
-    prepare_data_dir(&config)?;
-    let authority = Arc::new(Authority::open(&config.pki_dir(), clock.clone())?);
-    let store = Store::open(&config.database).await?;
-    let served = serve(&config, listeners, clock, authority, store.clone(), shutdown).await;
+    let agents = listeners.agents.local_addr()?;
+    let (app, authority) = open(&config, listeners.clock.clone(), agents).await?;
+    let store = app.store.clone();
+    let served = serve(&config, listeners, app, authority, shutdown).await;
     store.close().await;
     served
 }
@@ -131,26 +151,12 @@ pub async fn run(
 async fn serve(
     config: &Config,
     listeners: Listeners,
-    clock: Clock,
+    app: App,
     authority: Arc<Authority>,
-    store: Store,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let api_address = listeners.api.local_addr()?;
-    let access = access(config, api_address, &store).await?;
-    let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let join = JoinTarget {
-        addresses: config.join_addresses(listeners.agents.local_addr()?, &nodename),
-        pin: authority.pin()?,
-    };
-    let app = App {
-        events: Events::new(store.clone()),
-        templates: Templates::shipped()?,
-        controller: clock.new_controller_id()?,
-        join: Arc::new(join),
-        clock,
-        store,
-    };
+    let access = access(config, api_address, &app.store).await?;
     clear_presence(config, &app).await?;
     let fleet = Fleet::new(app.clone(), authority);
     let port = Port::open(fleet.clone(), listeners.agents)?;

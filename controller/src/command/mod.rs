@@ -1,6 +1,7 @@
 //! The command line of `hostler-controller`.
 
 mod serve;
+mod tokens;
 
 use clap::{Parser, Subcommand};
 
@@ -13,6 +14,9 @@ Examples:
       Serve with the embedded database: API on 127.0.0.1:7460, agents on UDP port 7461.
   hostler-controller serve --data-dir /srv/hostler --agent-address ctl.example.com:7461
   hostler-controller serve --config /etc/hostler/controller.toml
+  hostler-controller enrolment-token create --name web-1
+      Print a join string: on the new host, `hostler-agent enroll` asks for it.
+  hostler-controller api-token create --name deploy --scope operate --expires-in 90d
 Log lines are filtered by HOSTLER_LOG (`info`, `warn,hostler_controller=debug`).";
 
 /// Hostler's controller: API, job queue, certificate authority and agents' sessions.
@@ -29,6 +33,12 @@ pub struct Cli {
 enum Command {
     /// Serve until SIGTERM or SIGINT
     Serve,
+    /// Tokens of the API, kept in the database; for use beside a running controller too
+    #[command(subcommand)]
+    ApiToken(tokens::ApiTokenCommand),
+    /// One-time tokens for new hosts
+    #[command(subcommand)]
+    EnrolmentToken(tokens::EnrolmentTokenCommand),
 }
 
 /// Why a command did not do its work.
@@ -44,6 +54,12 @@ pub enum CommandError {
     Signals(#[source] std::io::Error),
     #[error(transparent)]
     Run(#[from] crate::RunError),
+    #[error(transparent)]
+    App(#[from] crate::app::AppError),
+    #[error("the answer cannot be written")]
+    Output(#[from] std::io::Error),
+    #[error("{0}")]
+    Argument(String),
 }
 
 /// Does what the command line says.
@@ -60,6 +76,8 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         .map_err(CommandError::Runtime)?;
     match cli.command {
         Command::Serve => runtime.block_on(serve::serve(config)),
+        Command::ApiToken(command) => runtime.block_on(tokens::api(&config, command)),
+        Command::EnrolmentToken(command) => runtime.block_on(tokens::enrolment(&config, command)),
     }
 }
 

@@ -10,6 +10,7 @@ use hostler_protocol::job::{
 ///
 /// # Errors
 /// `SPEC_INVALID` when the job has no environment or its request cannot be read.
+#[expect(clippy::result_large_err, reason = "rare, and kept as it is")]
 pub fn resolve(
     job: &Job,
     environment: Option<&Environment>,

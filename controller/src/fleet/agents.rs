@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::Template;
 
 /// Orders that may wait for one session.
-pub const ORDERS_MAX: usize = 64;
+pub(super) const ORDERS_MAX: usize = 64;
 /// Seconds a newer session waits for the older one to be entered as ended.
 const REPLACE_SECS: u64 = 5;
 

@@ -20,21 +20,21 @@ use crate::domain::Micros;
 use crate::pki::{PkiError, SERVER_SECS};
 
 /// Bytes asked for as the UDP socket's receive buffer: what a fleet answering at once needs.
-pub const UDP_RECEIVE_BYTES: usize = 32 * 1024 * 1024;
+pub(super) const UDP_RECEIVE_BYTES: usize = 32 * 1024 * 1024;
 /// Handshakes in flight at once; more are refused.
-pub const HANDSHAKES_MAX: usize = 512;
+pub(super) const HANDSHAKES_MAX: usize = 512;
 /// From this many handshakes in flight on, a source has to prove its address first.
-pub const HANDSHAKES_UNPROVEN_MAX: usize = 64;
+pub(super) const HANDSHAKES_UNPROVEN_MAX: usize = 64;
 /// Connections at once; more are refused.
-pub const CONNECTIONS_MAX: usize = 20_000;
+pub(super) const CONNECTIONS_MAX: usize = 20_000;
 /// Seconds a handshake may take.
-pub const HANDSHAKE_SECS: u64 = 10;
+pub(super) const HANDSHAKE_SECS: u64 = 10;
 /// Bytes an agent may have in flight on one stream: a whole frame fits.
-pub const STREAM_WINDOW_BYTES: u32 = 1024 * 1024 + 64 * 1024;
+pub(super) const STREAM_WINDOW_BYTES: u32 = 1024 * 1024 + 64 * 1024;
 /// Bytes an agent may have in flight on all its streams.
-pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+pub(super) const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes that may wait here for an agent's acknowledgement.
-pub const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
+pub(super) const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// Seconds between two looks at the age of the controller's certificate.
 const CERTIFICATE_LOOK_SECS: u64 = 600;
 /// Milliseconds to tell agents to come back after a drain, spread evenly.

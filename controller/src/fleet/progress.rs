@@ -45,7 +45,7 @@ impl ProgressQueue {
             waiting.push_back(line);
         }
         // A bell that rings already will be heard.
-        drop(self.bell.try_send(()));
+        self.bell.try_send(()).ok();
     }
 }
 

@@ -26,9 +26,8 @@ pub fn claimed_identity(leaf: &CertificateDer<'_>) -> Result<ClaimedIdentity, Pk
     let (_, parsed) = x509_parser::parse_x509_certificate(leaf).map_err(|_| PkiError::NoHost)?;
     let names = parsed.subject_alternative_name().map_err(|_| PkiError::NoHost)?;
     let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
-    let mut hosts = names.iter().filter_map(|name| match name {
-        GeneralName::URI(uri) => uri.strip_prefix(HOST_URI_PREFIX),
-        _ => None,
+    let mut hosts = names.iter().filter_map(|name| {
+        if let GeneralName::URI(uri) = name { uri.strip_prefix(HOST_URI_PREFIX) } else { None }
     });
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(PkiError::NoHost) };
     let host = HostId::from_str(host).map_err(|_| PkiError::NoHost)?;

@@ -39,10 +39,9 @@ fn live() -> Core {
 }
 
 fn closed_with(effects: &[Effect]) -> Option<u32> {
-    effects.iter().find_map(|effect| match effect {
-        Effect::Close { code, .. } => Some(*code),
-        _ => None,
-    })
+    effects
+        .iter()
+        .find_map(|effect| if let Effect::Close { code, .. } = effect { Some(*code) } else { None })
 }
 
 #[test]

@@ -13,7 +13,7 @@ pub const CLAIM_MAX: u32 = 256;
 
 /// The hosts with room, and how much.
 #[must_use]
-pub fn hosts_with_room(connected: Vec<Connected>) -> Vec<ClaimHost> {
+pub(super) fn hosts_with_room(connected: Vec<Connected>) -> Vec<ClaimHost> {
     let mut hosts: Vec<ClaimHost> = connected
         .into_iter()
         .filter(|session| session.in_flight < HOST_SLOTS)
@@ -29,7 +29,7 @@ pub fn hosts_with_room(connected: Vec<Connected>) -> Vec<ClaimHost> {
 
 /// A claimed job on its way to its host.
 #[derive(Debug)]
-pub enum Plan {
+pub(super) enum Plan {
     /// Hand it to the session of this epoch.
     Run { attempt: AttemptRef, epoch: u64, spec: Vec<u8> },
     /// It can never run: settle it with this error.
@@ -40,7 +40,7 @@ pub enum Plan {
 
 /// Decides what becomes of a claimed job.
 #[must_use]
-pub fn plan(claimed: &Claimed, hosts: &[ClaimHost]) -> Plan {
+pub(super) fn plan(claimed: &Claimed, hosts: &[ClaimHost]) -> Plan {
     let job = &claimed.job;
     let attempt = AttemptRef { job: job.id.clone(), attempt: job.attempt };
     let Some(host) = hosts.iter().find(|host| host.host == job.host_id) else {
@@ -63,7 +63,7 @@ pub fn plan(claimed: &Claimed, hosts: &[ClaimHost]) -> Plan {
 
 /// Whether there may be more to claim at once: the last claim came back full.
 #[must_use]
-pub fn look_again(claimed: usize) -> bool {
+pub(super) fn look_again(claimed: usize) -> bool {
     claimed >= CLAIM_MAX as usize
 }
 
