@@ -255,8 +255,9 @@ pub(super) async fn session(controller: &Controller, identity: &Identity, hello:
 
 /// The code the controller closes the connection with.
 pub(super) async fn close_code(connection: &Connection) -> u64 {
-    match soon("the controller to close", connection.closed()).await {
-        ConnectionError::ApplicationClosed(closed) => closed.error_code.into_inner(),
-        other => panic!("expected the controller to close with a code, got {other}"),
-    }
+    let error = soon("the controller to close", connection.closed()).await;
+    let ConnectionError::ApplicationClosed(closed) = error else {
+        panic!("expected the controller to close with a code, got {error}");
+    };
+    closed.error_code.into_inner()
 }
