@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Common, Failure, exists, runtime, say};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::identity::{self, Identity, tls};
+use crate::identity::{self, Identity, IdentityError, tls};
 use crate::journal::{self, FREE_BYTES_MIN, Glance, RESERVE_BYTES};
 use crate::net::{self, DialError};
 use crate::observe::Facts;
@@ -137,7 +137,12 @@ async fn reach(controller: &str, identity: &Identity) -> Vec<Finding> {
     };
     let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let mut findings = vec![good("dns", format!("{controller} is {}", listed.join(", ")))];
-    let config = match tls::session_config(identity) {
+    // Not as this host: a second session of it would end the one that is at work.
+    let config = tls::pin_of(&identity.root)
+        .ok_or(IdentityError::Root)
+        .and_then(|pin| Ok(tls::enrolment_config(pin)?.0))
+        .and_then(|config| tls::session_config(identity).map(|_| config));
+    let config = match config {
         Ok(config) => config,
         Err(error) => {
             findings.push(bad("handshake", State::Error, chain(&error), ""));
