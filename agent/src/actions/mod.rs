@@ -10,7 +10,7 @@ mod remove;
 mod toggle;
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -130,6 +130,20 @@ fn permit(tools: &Tools, environment: &EnvironmentDoc) -> Result<(), Failure> {
     }
     for path in paths {
         tools.roots.check(path.as_ref())?;
+    }
+    // What Hostler writes must never be something a web server or a shell would run.
+    let switch = environment.redis.as_ref().and_then(|redis| redis.switch_file.as_ref());
+    for (path, ending) in [
+        (Some(&nginx.http_file), "conf"),
+        (Some(&nginx.server_file), "conf"),
+        (Some(&nginx.location_file), "conf"),
+        (switch, "json"),
+    ] {
+        let Some(path) = path else { continue };
+        if Path::new(path).extension().is_none_or(|found| found != ending) {
+            let message = format!("`{path}` does not end in `.{ending}`");
+            return Err(Failure::new(Code::SpecInvalid, message));
+        }
     }
     if !environment.health.path.starts_with('/') {
         return Err(Failure::new(Code::SpecInvalid, "the health path does not begin with `/`"));

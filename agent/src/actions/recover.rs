@@ -5,15 +5,14 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{Code, StepReport, StepState};
+use hostler_protocol::job::{StepReport, StepState};
 
 use crate::host::fastcgi::{TRASH, delete_tree};
 use crate::host::fs::{FsError, clear_staged};
-use crate::steps::effect::Live;
+use crate::steps::leftover;
 use crate::steps::nginx;
 use crate::steps::run::{Failure, blocking};
-use crate::steps::state::{self, Applied};
-use crate::steps::swap::Swap;
+use crate::steps::state;
 use crate::steps::tools::Tools;
 
 /// Recovers; every report is one thing that was done or could not be.
@@ -65,32 +64,8 @@ fn swaps(tools: &Tools) -> Vec<EnvironmentId> {
 
 async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<String, Failure> {
     let _alone = tools.nginx_lock.lock().await;
-    let Some(mut swap) = Swap::left_over(tools, id).await? else {
-        return Ok("nothing was left".to_owned());
-    };
-    let applied = state::load(tools, id).await?;
-    let nginx = applied.as_ref().and_then(|applied| applied.nginx.as_ref());
-    if nginx.is_some_and(|nginx| nginx.generation == swap.generation()) {
-        swap.finish().await?;
-        return Ok(format!("{id}: generation {} was committed already", swap.generation()));
-    }
-    let changed = swap.undo().await?;
-    let live = applied.as_ref().and_then(|applied| live(tools, applied));
-    // The killed agent may have reloaded nginx after the files it swapped.
-    let reloaded = nginx::reload_old(tools, live.as_ref()).await;
-    swap.finish().await?;
-    match reloaded {
-        Ok(()) => Ok(format!("{id}: {} files put back, nginx reloaded", changed.len())),
-        Err(failure) => {
-            let message = format!("{id}: files put back; {}", failure.message());
-            Err(Failure::new(Code::NginxRollbackFailed, message))
-        }
-    }
-}
-
-fn live(tools: &Tools, applied: &Applied) -> Option<Live> {
-    let origin = tools.origin(&applied.environment).ok()?;
-    Some(Live::new(&applied.environment, origin, applied.nginx.as_ref()?))
+    let told = leftover::put_back(tools, id).await?;
+    Ok(told.unwrap_or_else(|| "nothing was left".to_owned()))
 }
 
 /// Removes staged files and trash of every environment this host remembers.

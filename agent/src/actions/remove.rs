@@ -8,6 +8,7 @@ use hostler_protocol::job::{Code, RemoveResult, RemoveSpec, StepState};
 
 use crate::host::fs::Look;
 use crate::steps::effect::Live;
+use crate::steps::leftover;
 use crate::steps::nginx;
 use crate::steps::purge;
 use crate::steps::redis_switch;
@@ -24,6 +25,7 @@ pub(super) async fn run(
 ) -> Result<RemoveResult, Failure> {
     let environment = &spec.environment;
     let _alone = tools.nginx_lock.lock().await;
+    leftover::clear(tools, run, &environment.id).await?;
     let applied = state::load(tools, &environment.id).await?;
     let mut swap = Swap::new(tools, &environment.id, spec.generation);
     let taken = Box::pin(take_back(tools, run, spec, applied.as_ref(), &mut swap)).await;
@@ -66,6 +68,7 @@ async fn take_back(
         result.files.extend(plan.changes.iter().map(|change| change.path.display().to_string()));
     }
     let contents = nginx::read_files(tools, environment).await?;
+    nginx::check_ours(environment, &contents)?;
     let present: Vec<_> = nginx::paths(environment)
         .into_iter()
         .zip(contents)

@@ -8,6 +8,7 @@ use hostler_protocol::job::{Code, FlagResult, RedisDoc, StepState, ToggleResult,
 
 use crate::host::fs::Look;
 use crate::steps::effect::{self, Live};
+use crate::steps::leftover;
 use crate::steps::nginx;
 use crate::steps::object_cache;
 use crate::steps::purge;
@@ -26,6 +27,7 @@ pub(super) async fn run(
 ) -> Result<ToggleResult, Failure> {
     let environment = &spec.environment;
     let _alone = tools.nginx_lock.lock().await;
+    leftover::clear(tools, run, &environment.id).await?;
     let old = state::load(tools, &environment.id).await?;
     let mut toggle = Toggle {
         tools,
@@ -76,6 +78,7 @@ impl Toggle<'_> {
         if let Some((enabled, level)) = page {
             fastcgi_result = Some(self.toggle_page_cache(run, enabled, level).await?);
         }
+        self.new.committed = self.spec.generation;
         run.step("commit", async {
             state::save(self.tools, &self.new).await?;
             self.swap.finish().await?;
@@ -271,7 +274,8 @@ impl Toggle<'_> {
         run.step("stage", async {
             // From here on the directory counts as ours, whatever becomes of this attempt:
             // entries may come into it from the moment nginx reads the new files.
-            let mut claimed = self.old.clone().unwrap_or_else(|| self.new.clone());
+            let blank = || Applied::new(self.spec.environment.clone());
+            let mut claimed = self.old.clone().unwrap_or_else(blank);
             claimed.cache_dirs.clone_from(&self.new.cache_dirs);
             state::save(self.tools, &claimed).await?;
             self.swap.watch(&paths).await?;

@@ -8,6 +8,7 @@
 
 pub mod effect;
 pub mod keys;
+pub mod leftover;
 pub mod nginx;
 pub mod object_cache;
 pub mod purge;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hostler_protocol::job::{Code, EnvironmentDoc};
 
 use super::effect::{self, Live};
-use super::render::HeaderLevel;
+use super::render::{self, HeaderLevel};
 use super::run::{Failure, Run, blocking};
 use super::swap::{FILE_BYTES_MAX, Swap};
 use super::tools::Tools;
@@ -52,6 +52,26 @@ pub async fn read_files(
     .await
 }
 
+/// Whether what stands at the three paths is nothing, empty or ours.
+///
+/// # Errors
+/// `FILE_FOREIGN`.
+pub fn check_ours(
+    environment: &EnvironmentDoc,
+    files: &[Option<Vec<u8>>; 3],
+) -> Result<(), Failure> {
+    let mark = render::mark(environment);
+    for (path, content) in paths(environment).iter().zip(files) {
+        let bytes = content.as_deref().unwrap_or_default();
+        if !bytes.trim_ascii().is_empty() && !bytes.starts_with(mark.as_bytes()) {
+            let message =
+                format!("{} was not written by Hostler for this environment", path.display());
+            return Err(Failure::new(Code::FileForeign, message));
+        }
+    }
+    Ok(())
+}
+
 /// Tests what is there before anything of ours comes in, and says where our files are included.
 /// Files that do not exist are created empty first (watched by `swap`): a vhost that names one is
 /// broken only because we have not come yet, and a glob shows nothing while it matches nothing.
@@ -68,6 +88,7 @@ pub async fn survey(
     let dump = run
         .step("nginx_test_before", async {
             let files = read_files(tools, environment).await?;
+            check_ours(environment, &files)?;
             let missing: Vec<_> = paths(environment)
                 .into_iter()
                 .zip(&files)

@@ -65,10 +65,24 @@ fn plan_file(roots: &Roots, redis: &RedisDoc, enabled: bool) -> Result<Plan, Fai
     let bytes = format!("{document}\n").into_bytes();
     let switch = format!("{path} says {document}");
     let now = roots.place(path.as_ref())?.read(FILE_BYTES_MAX)?;
+    if let Some(content) = &now {
+        check_switch(path, &content.bytes)?;
+    }
     let same = now.as_ref().is_some_and(|content| content.bytes == bytes);
     let look = now.map_or(READABLE, |content| content.look);
     let change = Change { path: path.into(), bytes: Some(bytes), look };
     Ok(Plan { changes: if same { Vec::new() } else { vec![change] }, switch, dropin: None })
+}
+
+/// Whether a file is a switch as Hostler writes it, or empty.
+fn check_switch(path: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let document: Option<serde_json::Value> = serde_json::from_slice(bytes).ok();
+    let ours = document
+        .is_some_and(|document| document["enabled"].is_boolean() && document["prefix"].is_string());
+    if ours || bytes.trim_ascii().is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Code::FileForeign, format!("{path} is not a switch file")))
 }
 
 fn plan_wordpress(
@@ -180,8 +194,9 @@ pub async fn plan_removal(
         let mut plan = Plan::default();
         if environment.kind == AppKind::Php {
             if let Some(path) = &redis.switch_file
-                && roots.place(path.as_ref())?.read(FILE_BYTES_MAX)?.is_some()
+                && let Some(content) = roots.place(path.as_ref())?.read(FILE_BYTES_MAX)?
             {
+                check_switch(path, &content.bytes)?;
                 plan.changes.push(Change { path: path.into(), bytes: None, look: READABLE });
             }
             return Ok(plan);

@@ -111,16 +111,22 @@ pub fn render(plan: &Plan<'_>) -> Rendered {
 fn head(plan: &Plan<'_>, file: &str) -> String {
     let Plan { environment, generation, .. } = plan;
     format!(
-        "# Written by Hostler for {} ({} {}), generation {generation}.\n# {file} Changes made here are lost.\n",
-        environment.id,
-        one_line(&environment.site),
-        one_line(&environment.name),
+        "{} ({} {}), generation {generation}.\n# {file} Changes made here are lost.\n",
+        mark(environment),
+        plain(&environment.site),
+        plain(&environment.name),
     )
 }
 
-/// Names are free text; in a comment only a line break could do harm.
-fn one_line(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
+/// How every file of an environment begins; what begins otherwise is not ours.
+#[must_use]
+pub fn mark(environment: &EnvironmentDoc) -> String {
+    format!("# Written by Hostler for {}", environment.id)
+}
+
+/// Names are free text from afar: nothing but letters and digits gets onto this host.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| c.is_ascii_alphanumeric() || "._- ".contains(*c)).collect()
 }
 
 fn http(plan: &Plan<'_>) -> String {
@@ -254,7 +260,7 @@ pub(crate) mod tests {
         EnvironmentDoc {
             id: EnvironmentId::from_parts(0, [0; 10]),
             site: "shop".to_owned(),
-            name: "production\n}".to_owned(),
+            name: "production\n<?}".to_owned(),
             domain: "shop.test".to_owned(),
             kind,
             docroot: "/srv/shop".to_owned(),
@@ -297,7 +303,7 @@ pub(crate) mod tests {
         let text = rendered(AppKind::Php, true, HeaderLevel::Server).location;
         assert_eq!(
             text,
-            r#"# Written by Hostler for env_00000000000000000000000000 (shop production}), generation 7.
+            r#"# Written by Hostler for env_00000000000000000000000000 (shop production), generation 7.
 # Include it in the location {} that passes to PHP. Changes made here are lost.
 
 fastcgi_cache hostler_00000000000000000000000000_12069b;

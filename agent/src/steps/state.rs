@@ -24,6 +24,9 @@ pub struct Applied {
     /// Cache directories that were empty or missing when Hostler first used them: they and
     /// nothing else may be purged.
     pub cache_dirs: Vec<String>,
+    /// The generation of the toggle that was committed last, whatever it changed.
+    #[serde(default)]
+    pub committed: u64,
     #[serde(default)]
     pub nginx: Option<AppliedNginx>,
     #[serde(default)]
@@ -52,7 +55,7 @@ impl Applied {
     /// Nothing applied yet.
     #[must_use]
     pub fn new(environment: EnvironmentDoc) -> Self {
-        Self { environment, cache_dirs: Vec::new(), nginx: None, redis: None }
+        Self { environment, cache_dirs: Vec::new(), committed: 0, nginx: None, redis: None }
     }
 
     /// Whether a cache directory was set up by Hostler for this environment.

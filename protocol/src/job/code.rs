@@ -93,6 +93,7 @@ codes! {
     UrlForeign = "URL_FOREIGN", Never, "The URL's host is not the environment's domain.";
     AttemptSettled = "ATTEMPT_SETTLED", Never, "The agent already ran this attempt and its outcome was acknowledged; it never runs one twice.";
     HealthFailed = "HEALTH_FAILED", Never, "The site answered its health check before the change and not after it; the change was put back.";
+    FileForeign = "FILE_FOREIGN", Never, "Hostler never overwrites a file it did not write: move it away, or name another path.";
     AttemptStale = "ATTEMPT_STALE", Never, "The agent knows a later attempt of this job.";
     JournalFailed = "JOURNAL_FAILED", Later, "The agent cannot write its journal; look at its log and at the host's disk.";
 }

@@ -47,6 +47,21 @@ async fn a_kill_during_the_first_toggle_leaves_no_file() {
 }
 
 #[tokio::test]
+async fn the_next_job_puts_right_what_a_dropped_one_left() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    let spec = stand.toggle_spec(&shop, Some(true), None);
+    stand.kill_at("generation", spec).await;
+    stand.faults.clear();
+    let outcome = stand.toggle(&shop, false).await;
+    let off: ToggleResult = result(&outcome);
+    assert!(outcome.steps.iter().any(|step| step.step == "rollback"), "{outcome:#?}");
+    assert_eq!((off.generation, off.fastcgi.unwrap().changed), (1, false));
+    assert_eq!(stand.status(&shop, "/"), "OFF");
+}
+
+#[tokio::test]
 async fn trash_of_a_killed_purge_is_cleared_away() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());

@@ -1,6 +1,6 @@
 //! Turning the page cache on and off on a real nginx, and everything that may stop it.
 
-use hostler_protocol::job::{EnvironmentDoc, OutcomeState, StepState, ToggleResult};
+use hostler_protocol::job::{AppKind, EnvironmentDoc, OutcomeState, StepState, ToggleResult};
 use hostler_tests::servers::{free_port, write};
 
 use crate::stand::{Options, Stand, entries, error, result};
@@ -52,6 +52,49 @@ async fn personal_requests_pass_the_cache_by() {
     let signed = [("Authorization", "Basic eDp5")];
     assert_eq!(stand.status_with(&shop, "/", &signed), "BYPASS");
     assert_eq!(stand.status_with(&shop, "/", &[("X-Hostler-Probe", "peek:guess")]), "HIT");
+}
+
+#[tokio::test]
+async fn wordpress_s_personal_pages_pass_the_cache_by() {
+    let stand = Stand::start("");
+    let mut shop = stand.site("shop", &Options::default());
+    shop.kind = AppKind::Wordpress;
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["MISS", "HIT"]);
+    assert_eq!([stand.status(&shop, "/a/post/"), stand.status(&shop, "/a/post/")], ["MISS", "HIT"]);
+    let personal = [
+        "/wp-admin/",
+        "/wp-login.php",
+        "/blog/wp-json/x",
+        "/xmlrpc.php",
+        "/feed",
+        "/a/feed/",
+        "/cart/",
+        "/checkout",
+        "/my-account/orders",
+        "/?rest_route=/x",
+    ];
+    std::fs::copy(
+        stand.dir().join("shop/public/index.php"),
+        stand.dir().join("shop/public/wp-login.php"),
+    )
+    .unwrap();
+    std::fs::copy(
+        stand.dir().join("shop/public/index.php"),
+        stand.dir().join("shop/public/xmlrpc.php"),
+    )
+    .unwrap();
+    for path in personal {
+        assert_eq!(stand.status(&shop, path), "BYPASS", "{path}");
+    }
+    for path in ["/cartoon/", "/feedback", "/wp-content-is-king/"] {
+        assert_eq!(stand.status(&shop, path), "MISS", "{path}");
+    }
+    for cookie in ["wordpress_logged_in_1=x", "wordpress_0a=x", "a=b; comment_author_1=x"] {
+        assert_eq!(stand.status_with(&shop, "/", &[("Cookie", cookie)]), "BYPASS", "{cookie}");
+    }
+    let harmless = [("Cookie", "wordpress_test_cookie=1; _ga=2")];
+    assert_eq!(stand.status_with(&shop, "/", &harmless), "HIT");
 }
 
 #[tokio::test]
@@ -239,6 +282,20 @@ async fn a_cache_directory_that_is_not_ours_is_refused() {
     outside.fastcgi.as_mut().unwrap().cache_dir = "/var/tmp/shop".to_owned();
     assert_eq!(error(&stand.toggle(&outside, true).await).0, "PATH_OUTSIDE_ROOTS");
     assert_eq!(files(&shop), [None, None, None], "files were left behind");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_ours_is_never_overwritten() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let precious = "# the operator's own\n";
+    std::fs::write(&shop.nginx.server_file, precious).unwrap();
+    assert_eq!(error(&stand.toggle(&shop, true).await).0, "FILE_FOREIGN");
+    assert_eq!(error(&stand.remove(&shop).await).0, "FILE_FOREIGN");
+    assert_eq!(files(&shop), [None, Some(precious.to_owned()), None]);
+    let mut script = shop.clone();
+    script.nginx.http_file = shop.nginx.http_file.replace(".conf", ".php");
+    assert_eq!(error(&stand.toggle(&script, true).await).0, "SPEC_INVALID");
 }
 
 #[tokio::test]
