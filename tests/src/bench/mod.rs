@@ -12,6 +12,7 @@ pub mod cache_files;
 pub mod clock;
 pub mod http;
 pub mod process;
+pub mod queue;
 pub mod report;
 pub mod rivals;
 pub mod sections;

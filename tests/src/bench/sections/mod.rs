@@ -3,6 +3,7 @@
 mod floor;
 mod flush;
 mod purge;
+mod queue;
 
 use std::path::Path;
 
@@ -10,7 +11,7 @@ use super::report::Table;
 use super::{Res, Scale};
 
 /// The parts, in the order they run.
-pub const NAMES: &[&str] = &["floor", "purge", "flush"];
+pub const NAMES: &[&str] = &["floor", "purge", "flush", "queue"];
 
 /// Runs one part; `dir` is its own, empty, and removed afterwards.
 ///
@@ -21,6 +22,7 @@ pub async fn run(name: &str, dir: &Path, scale: Scale) -> Res<Table> {
         "floor" => floor::measure(dir, scale).await,
         "purge" => purge::measure(dir, scale).await,
         "flush" => flush::measure(dir, scale).await,
+        "queue" => queue::measure(dir, scale).await,
         other => Err(format!("no part is called {other}").into()),
     }
 }
