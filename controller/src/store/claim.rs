@@ -162,13 +162,20 @@ async fn candidates(tx: &mut Tx<'_>, claim: &Claim) -> Result<Vec<JobId>, Failur
     let source = tx.dialect().source(1, &["host", "epoch:i", "slots:i"]);
     // The host's first jobs are looked up by index; a bound that is the same for every host lets
     // each of these look-ups stop early.
+    let first = format!(
+        "FROM jobs j WHERE j.host_id = v.host AND {RUNNABLE} \
+         ORDER BY j.priority DESC, j.position LIMIT $4"
+    );
+    // SQLite has no LATERAL; PostgreSQL would try every job with every host's list.
+    let joined = match tx.dialect() {
+        Dialect::Sqlite => format!("JOIN jobs j ON j.id IN (SELECT j.id {first})"),
+        Dialect::Postgres => format!("CROSS JOIN LATERAL (SELECT j.* {first}) AS j"),
+    };
     let sql = format!(
         "WITH ranked AS (SELECT j.id, j.priority, j.position, v.slots, \
             row_number() OVER (PARTITION BY j.host_id ORDER BY j.priority DESC, j.position) \
             AS place \
-         FROM {source} JOIN host_sessions p ON p.host_id = v.host AND p.epoch = v.epoch \
-         JOIN jobs j ON j.id IN (SELECT j.id FROM jobs j WHERE j.host_id = v.host AND {RUNNABLE} \
-            ORDER BY j.priority DESC, j.position LIMIT $4)) \
+         FROM {source} JOIN host_sessions p ON p.host_id = v.host AND p.epoch = v.epoch {joined}) \
          SELECT id FROM ranked WHERE place <= slots ORDER BY priority DESC, position LIMIT $3"
     );
     let params = [
