@@ -18,7 +18,7 @@ case $for_what in
   *) echo "usage: $0 [demo|test|bench]" >&2; exit 2 ;;
 esac
 if [ "$for_what" = bench ]; then
-  wanted+=("ansible-playbook ansible-core" "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so libnginx-mod-http-cache-purge")
+  wanted+=("ansible-playbook ansible-core" "strace strace" "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so libnginx-mod-http-cache-purge")
 fi
 
 missing=()

@@ -17,6 +17,7 @@ pub mod report;
 pub mod rivals;
 pub mod sections;
 pub mod stats;
+pub mod swarm;
 
 /// What a part of the benchmark answers; the text says what failed.
 pub type Res<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hostler_tests::bench::{Res, Scale, sections};
+use hostler_tests::bench::{Res, Scale, sections, swarm};
 
 const USAGE: &str = "usage: bench [--quick] [--only NAME]...";
 
@@ -31,6 +31,13 @@ fn arguments() -> Res<Asked> {
 }
 
 async fn run() -> Res<bool> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [mode, file] = words.as_slice()
+        && mode == "swarm"
+    {
+        swarm::run(file.as_ref()).await?;
+        return Ok(true);
+    }
     let asked = arguments()?;
     let scratch = tempfile::Builder::new().prefix("hostler-bench-").tempdir()?;
     let mut out = io::stdout().lock();

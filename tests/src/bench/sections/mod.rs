@@ -2,8 +2,10 @@
 
 mod floor;
 mod flush;
+mod footprint;
 mod purge;
 mod queue;
+mod request;
 
 use std::path::Path;
 
@@ -11,7 +13,7 @@ use super::report::Table;
 use super::{Res, Scale};
 
 /// The parts, in the order they run.
-pub const NAMES: &[&str] = &["floor", "purge", "flush", "queue"];
+pub const NAMES: &[&str] = &["floor", "request", "purge", "flush", "queue", "footprint"];
 
 /// Runs one part; `dir` is its own, empty, and removed afterwards.
 ///
@@ -23,6 +25,8 @@ pub async fn run(name: &str, dir: &Path, scale: Scale) -> Res<Table> {
         "purge" => purge::measure(dir, scale).await,
         "flush" => flush::measure(dir, scale).await,
         "queue" => queue::measure(dir, scale).await,
+        "request" => request::measure(dir, scale).await,
+        "footprint" => footprint::measure(dir, scale).await,
         other => Err(format!("no part is called {other}").into()),
     }
 }
