@@ -196,7 +196,8 @@ async fn serve(
     tasks.close();
     announce(&ready, listeners.ready);
 
-    let served = api::serve::serve(api, api::router(app, access), shutdown.clone());
+    let served =
+        api::serve::serve(api, api::router(app, access, shutdown.clone()), shutdown.clone());
     let served = served.await;
     // Without its API a controller is of no use: whatever ended it ends the rest.
     shutdown.cancel();

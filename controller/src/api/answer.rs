@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use hostler_protocol::id::{JobId, RequestId};
 use sha2::{Digest as _, Sha256};
 
+use super::ApiState;
 use super::auth::Principal;
 use super::problem::ApiError;
 use crate::app::{App, Asked, IdempotencyKey};
@@ -99,9 +100,12 @@ impl Making {
     ///
     /// # Errors
     /// When the job cannot be read; it is queued nevertheless.
-    pub(crate) async fn answer(&self, app: &App, made: Made) -> Result<Response, ApiError> {
+    pub(crate) async fn answer(&self, state: &ApiState, made: Made) -> Result<Response, ApiError> {
         let mut response = match self.wait_secs {
-            Some(secs) => waited(app, &made.job_id, secs).await?,
+            Some(secs) => tokio::select! {
+                answer = waited(&state.app, &made.job_id, secs) => answer?,
+                () = state.shutdown.cancelled() => accepted(&made.job_id),
+            },
             None => accepted(&made.job_id),
         };
         let headers = response.headers_mut();

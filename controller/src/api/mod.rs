@@ -27,6 +27,7 @@ use std::sync::Arc;
 use axum::Router;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -41,6 +42,8 @@ pub struct ApiState {
     access: Access,
     contract: Value,
     streams: Arc<Semaphore>,
+    /// Ends what would otherwise keep a connection open: streams and clients that wait.
+    shutdown: CancellationToken,
 }
 
 fn routes() -> OpenApiRouter<Arc<ApiState>> {
@@ -64,11 +67,11 @@ pub fn contract() -> Value {
     openapi::complete(routes().get_openapi())
 }
 
-/// Every route.
+/// Every route. At the shutdown streams end and nobody waits for a job's end any longer.
 #[must_use]
-pub fn router(app: App, access: Access) -> Router {
+pub fn router(app: App, access: Access, shutdown: CancellationToken) -> Router {
     let streams = Arc::new(Semaphore::new(stream::STREAMS_MAX));
-    let state = Arc::new(ApiState { app, access, contract: contract(), streams });
+    let state = Arc::new(ApiState { app, access, contract: contract(), streams, shutdown });
     let (router, _) = routes().split_for_parts();
     router
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), layer::around))

@@ -2,6 +2,7 @@
 //!
 //! A stream is never the truth about a job: a client that loses it reads the job again.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use futures_util::Stream;
 use hostler_protocol::id::JobId;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -159,8 +161,9 @@ struct Follow {
 /// A stream and what it has read ahead.
 struct Reading {
     follow: Follow,
-    ready: std::collections::VecDeque<SseEvent>,
+    ready: VecDeque<SseEvent>,
     ended: bool,
+    shutdown: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -168,8 +171,13 @@ fn stream(api: &ApiState, follow: Follow) -> Result<Response, ApiError> {
     let permit = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
         ApiError::unavailable("TOO_MANY_STREAMS", "too many streams are open; try again later")
     })?;
-    let reading =
-        Reading { follow, ready: std::collections::VecDeque::new(), ended: false, _permit: permit };
+    let reading = Reading {
+        follow,
+        ready: VecDeque::new(),
+        ended: false,
+        shutdown: api.shutdown.clone(),
+        _permit: permit,
+    };
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(HEARTBEAT_SECS));
     let mut response = Sse::new(events(reading)).keep_alive(keep_alive).into_response();
     let headers = response.headers_mut();
@@ -221,7 +229,11 @@ async fn read_on(reading: &mut Reading) -> Result<(), StoreError> {
     } else if nothing {
         // Nothing up to `told` is for this stream: it need not be read again.
         follow.at = follow.at.max(told);
-        follow.app.events.applied(told.saturating_add(1)).await;
+        tokio::select! {
+            () = follow.app.events.applied(told.saturating_add(1)) => {}
+            // The client resumes elsewhere, from the last id it saw.
+            () = reading.shutdown.cancelled() => reading.ended = true,
+        }
     }
     Ok(())
 }
