@@ -20,8 +20,8 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 const TOKEN_BYTES_MAX: usize = 4096;
 /// Bound on connecting, in seconds.
 const CONNECT_SECS_MAX: u64 = 10;
-/// Rows asked for at a time.
-const PAGE_ROWS: usize = 100;
+/// Rows asked for at a time: the most a page may have.
+const PAGE_ROWS: usize = 200;
 
 /// A client of one controller.
 pub(super) struct Client {

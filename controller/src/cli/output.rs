@@ -12,9 +12,9 @@ use super::error::CliError;
 /// How data is written to stdout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people: tables without lines.
+    // For people: columns without lines. (No doc comments here: they would stretch every --help.)
     Table,
-    /// For programs: the API's own documents.
+    // For programs: the API's own documents.
     Json,
 }
 

@@ -2,6 +2,7 @@
 
 mod api;
 #[cfg(test)]
+mod cli;
 mod fleet;
 mod layers;
 mod object_cache;

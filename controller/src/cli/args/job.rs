@@ -38,6 +38,7 @@ Examples:
     )]
     List(JobListArgs),
     /// Shows one job: its steps, what it waits for, how it ended
+    #[command(after_help = "Example:\n  hostler job show job_01kah2m3n4p5q6r7s8t9v0w1x2 -o json")]
     Show {
         /// The job's id (job_…)
         #[arg(value_name = "ID")]
@@ -59,6 +60,11 @@ Examples:
         limit: Option<super::Span>,
     },
     /// Cancels a job; one that runs is stopped on its host
+    #[command(after_help = "\
+With --wait the exit code is 0 once the job is cancelled, and 1 if it succeeded before.
+
+Example:
+  hostler job cancel job_01kah2m3n4p5q6r7s8t9v0w1x2 --wait")]
     Cancel {
         /// The job's id (job_…)
         #[arg(value_name = "ID")]
@@ -66,7 +72,8 @@ Examples:
         #[command(flatten)]
         wait: WaitArgs,
     },
-    /// Queues a new job that repeats one that failed or was cancelled
+    /// Queues a new job that repeats one that has ended
+    #[command(after_help = "Example:\n  hostler job retry job_01kah2m3n4p5q6r7s8t9v0w1x2 --wait")]
     Retry {
         /// The job's id (job_…)
         #[arg(value_name = "ID")]
@@ -75,6 +82,7 @@ Examples:
         wait: WaitArgs,
     },
     /// Queues a held job again
+    #[command(after_help = "Example:\n  hostler job release job_01kah2m3n4p5q6r7s8t9v0w1x2 --wait")]
     Release {
         /// The job's id (job_…)
         #[arg(value_name = "ID")]

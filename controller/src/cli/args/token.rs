@@ -14,7 +14,7 @@ it to stderr, so that it can be piped to where it is needed.
 Examples:
   hostler token create --name web1
   hostler token create --name web1 --ttl 1h
-  hostler token create --name web1 | ssh root@web1 hostler-agent enroll")]
+  hostler token create --name web1 | ssh root@web1 hostler-agent enroll --token-file -")]
     Create {
         /// The name the host gets; its own hostname if left out
         #[arg(long, value_name = "NAME")]

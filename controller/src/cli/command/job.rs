@@ -29,7 +29,10 @@ pub(super) async fn run(context: &Context, verb: JobVerb) -> Result<Exit, CliErr
             Ok(Exit::Ok)
         }
         JobVerb::Watch { id, limit } => watch(context, &id, limit.map(|span| span.0)).await,
-        JobVerb::Cancel { id, wait } => change(context, &id, "cancel", &wait).await,
+        JobVerb::Cancel { id, wait } => {
+            let exit = change(context, &id, "cancel", &wait).await?;
+            Ok(if wait.or(Wait::No) == Wait::No { exit } else { cancelled(context, exit) })
+        }
         JobVerb::Retry { id, wait } => change(context, &id, "retry", &wait).await,
         JobVerb::Release { id, wait } => change(context, &id, "release", &wait).await,
     }
@@ -44,6 +47,26 @@ async fn change(
     let key = wait.idempotency_key.as_deref();
     let answer = context.client.send(Method::POST, &["jobs", id, verb], None, key).await?;
     queued(context, &answer, wait.or(Wait::No)).await
+}
+
+/// How a cancel went whose job was followed to its end: being cancelled is its success.
+fn cancelled(context: &Context, exit: Exit) -> Exit {
+    match exit {
+        Exit::JobCancelled => Exit::Ok,
+        Exit::Ok => {
+            context.out.say("it succeeded before it could be cancelled");
+            Exit::Failure
+        }
+        Exit::Failure
+        | Exit::Usage
+        | Exit::NotFound
+        | Exit::Auth
+        | Exit::Refused
+        | Exit::JobFailed
+        | Exit::Pending
+        | Exit::Unreachable
+        | Exit::Interrupted => exit,
+    }
 }
 
 async fn list(context: &Context, args: JobListArgs) -> Result<Exit, CliError> {

@@ -11,16 +11,18 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::follow::{Followed, follow};
 
+const FOLLOW: &str = "follow it: hostler job watch";
+
 /// Goes on with the answer of a request that queued, changed or released a job.
 pub(super) async fn queued(
     context: &Context,
     answer: &Value,
     wait: Wait,
 ) -> Result<Exit, CliError> {
-    let job_id = match view::<JobAccepted>(answer) {
-        Ok(accepted) => accepted.job_id,
+    let (job_id, ended) = match view::<JobAccepted>(answer) {
+        Ok(accepted) => (accepted.job_id, false),
         // Some requests answer with the job itself.
-        Err(_) => view::<Job>(answer)?.id,
+        Err(_) => view::<Job>(answer).map(|job| (job.id, job.state.is_ended()))?,
     };
     match wait {
         Wait::Follow(limit) => watch(context, &job_id, limit).await,
@@ -30,7 +32,8 @@ pub(super) async fn queued(
             } else {
                 context.out.text(&job_id)?;
             }
-            context.out.say(&format!("follow it: hostler job watch {job_id}"));
+            let next = if ended { "look at it: hostler job show" } else { FOLLOW };
+            context.out.say(&format!("{next} {job_id}"));
             Ok(Exit::Ok)
         }
     }
@@ -42,7 +45,7 @@ pub(super) async fn watch(
     job_id: &str,
     limit: Option<std::time::Duration>,
 ) -> Result<Exit, CliError> {
-    let resume = format!("watch it again: hostler job watch {job_id}");
+    let resume = format!("{FOLLOW} {job_id}");
     match follow(context, job_id, limit).await {
         Ok(Followed::Settled(job, document)) => settled(context, &job, &document),
         Ok(Followed::OutOfTime) => {

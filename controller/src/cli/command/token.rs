@@ -48,8 +48,8 @@ pub(super) async fn run(context: &Context, verb: TokenVerb) -> Result<Exit, CliE
 
 fn next_step(token: &EnrolmentTokenCreated) -> String {
     format!(
-        "\nOn the new host, as root, until {} and once only, run this and paste the line above \
-         into it:\n\n  hostler-agent enroll\n",
+        "\nOnce, until {}, on the new host as root (paste the line above, then Ctrl-D):\n\n  \
+         hostler-agent enroll --token-file -\n",
         draw::when(token.expires_at)
     )
 }

@@ -1,0 +1,74 @@
+//! Against real controllers and, for jobs, a whole system.
+
+use hostler_tests::system::{Controller, Site, System};
+use serde_json::{Value, json};
+
+use super::run;
+
+#[test]
+fn sites_and_tokens_live_their_lives() {
+    let controller = Controller::start(None).unwrap();
+    let port = controller.api_port;
+    run(port, &["site", "create", "shop"]).expect(0);
+    let taken = run(port, &["site", "create", "shop"]).expect(5);
+    assert!(taken.stderr.contains("code: "), "{}", taken.stderr);
+    run(port, &["site", "create", "Not A Name"]).expect(5);
+    run(port, &["site", "rename", "shop", "store"]).expect(0);
+    let sites = run(port, &["site", "list", "-o", "json"]).expect(0).json();
+    assert_eq!(sites[0]["name"], "store", "{sites}");
+    let shown = run(port, &["site", "show", "store"]).expect(0);
+    assert!(shown.stdout.contains("ENVIRONMENT"), "{}", shown.stdout);
+    let unknown = run(port, &["env", "show", "stroe/production"]).expect(3);
+    assert!(unknown.stderr.contains("no environment is called"), "{}", unknown.stderr);
+    run(port, &["site", "delete", "store", "--yes"]).expect(0);
+    run(port, &["site", "show", "store"]).expect(3);
+
+    let join = run(port, &["token", "create", "--name", "web1"]).expect(0).stdout;
+    assert!(join.starts_with("hostler1."), "{join}");
+    let tokens = run(port, &["token", "list", "-o", "json"]).expect(0).json();
+    assert_eq!(tokens[0]["state"], "waiting", "{tokens}");
+    let id = tokens[0]["id"].as_str().unwrap();
+    run(port, &["token", "delete", id, "--yes"]).expect(0);
+    assert_eq!(run(port, &["token", "list", "-o", "json"]).expect(0).json(), json!([]));
+    run(port, &["job", "show", "job_01kah2m3n4p5q6r7s8t9v0w1x2"]).expect(3);
+}
+
+#[test]
+fn an_environment_is_operated_from_the_command_line() {
+    let system = System::start().unwrap();
+    let site = Site::create(&system.controller, &system.host, "clishop").unwrap();
+    let port = system.controller.api_port;
+    let name = "clishop/production";
+    let hosts = run(port, &["host", "list"]).expect(0);
+    assert!(hosts.stdout.contains("web1") && hosts.stdout.contains("yes"), "{}", hosts.stdout);
+
+    let on = run(port, &["cache", "set", name, "--fastcgi", "on", "--wait"]).expect(0);
+    assert!(on.stdout.contains("succeeded env_cache_toggle"), "{}", on.stdout);
+    assert!(on.stderr.contains("done        "), "steps are told as they end:\n{}", on.stderr);
+    let state = run(port, &["cache", "show", name, "-o", "json"]).expect(0).json();
+    assert_eq!(state["fastcgi"]["applied"], true, "{state}");
+    let check = run(port, &["env", "check", name]).expect(0);
+    assert!(check.stdout.contains("succeeded env_check"), "{}", check.stdout);
+
+    site.get("/a").unwrap();
+    assert_eq!(site.cache_status("/a").unwrap(), "HIT");
+    let url = site.url("/a");
+    let counted = run(port, &["cache", "purge", name, "--url", &url, "--dry-run"]).expect(0);
+    assert!(counted.stdout.contains("dry run"), "{}", counted.stdout);
+    assert_eq!(site.cache_status("/a").unwrap(), "HIT", "a dry run removes nothing");
+    let purged = run(port, &["cache", "purge", name, "--url", &url, "--wait", "-o", "json"]);
+    let purged: Value = purged.expect(0).json();
+    assert_eq!(purged["result"]["fastcgi"]["urls"][0]["removed"], 1, "{purged:#}");
+    assert_eq!(site.cache_status("/a").unwrap(), "MISS");
+
+    let jobs = run(port, &["job", "list", "--env", name, "--limit", "2", "-o", "json"]);
+    assert_eq!(jobs.expect(0).json()[0]["id"], purged["id"], "newest first");
+    let id = purged["id"].as_str().unwrap();
+    let shown = run(port, &["job", "show", id]).expect(0);
+    assert!(shown.stdout.contains("STEP") && shown.stdout.contains(&url), "{}", shown.stdout);
+    run(port, &["job", "cancel", id]).expect(5);
+
+    run(port, &["cache", "set", name, "--fastcgi", "off", "--wait"]).expect(0);
+    run(port, &["env", "delete", name, "--yes", "--wait"]).expect(0);
+    run(port, &["env", "show", name]).expect(3);
+}
