@@ -3,7 +3,7 @@
 
 mod errors;
 mod fake;
-//REAL mod real;
+mod real;
 mod requests;
 mod samples;
 mod watching;
