@@ -168,7 +168,13 @@ impl CliError {
         }
         if let Self::Problem(problem) = self {
             for field in &problem.errors {
-                text.push_str(&format!("\n  {}: {}", clean(&field.pointer), clean(&field.detail)));
+                let place = clean(&field.pointer);
+                // The sentence itself, when there is only one thing wrong.
+                if field.detail == problem.detail {
+                    text.push_str(&format!("\n  at: {place}"));
+                } else {
+                    text.push_str(&format!("\n  {place}: {}", clean(&field.detail)));
+                }
             }
         }
         if let Some(hint) = self.hint() {
