@@ -10,6 +10,7 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -81,7 +82,7 @@ impl Port {
         config.max_incoming(HANDSHAKES_MAX);
         config.incoming_buffer_size(16 * 1024).incoming_buffer_size_total(8 * 1024 * 1024);
         let endpoint = Endpoint::new(
-            EndpointConfig::default(),
+            endpoint_config(&fleet.authority.reset_secret()),
             Some(config),
             socket,
             Arc::new(quinn::TokioRuntime),
@@ -210,6 +211,18 @@ async fn serve_connection(fleet: Fleet, enrolments: &Mutex<RateLimit>, connectio
 
 fn refused(why: &'static str) {
     metrics::counter!("hostler_handshakes_refused_total", "reason" => why).increment(1);
+}
+
+/// Connection ids and reset tokens that a restarted controller still recognises: an agent whose
+/// connection belonged to the process before learns so with its next packet, and need not wait
+/// until the connection has been idle for too long (RFC 9000, section 10.3).
+fn endpoint_config(secret: &[u8; 32]) -> EndpointConfig {
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret);
+    let derived = ring::hmac::sign(&key, b"connection ids");
+    let cid_key = derived.as_ref().first_chunk().copied().map_or(0, u64::from_be_bytes);
+    let mut config = EndpointConfig::new(Arc::new(key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
+    config
 }
 
 fn transport() -> TransportConfig {

@@ -18,6 +18,8 @@ use super::{
     BACKDATE_SECS, CSR_BYTES_MAX, HOST_SECS, ISSUING_LEFT_SECS_MIN, ISSUING_SECS, PkiError,
     ROOT_SECS, SERVER_SECS, certificate_key_sha256, files, host_uri, key_sha256, new_key,
 };
+use sha2::{Digest as _, Sha256};
+
 use crate::clock::Clock;
 use crate::domain::Micros;
 
@@ -119,6 +121,16 @@ impl Authority {
     #[must_use]
     pub fn root(&self) -> &CertificateDer<'static> {
         &self.root.certificate
+    }
+
+    /// A secret that is the same after each restart and tells nothing of the keys: the agents'
+    /// port resets connections of the process before it with it.
+    #[must_use]
+    pub fn reset_secret(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(b"hostler stateless reset 1\0");
+        hash.update(self.root.key_pem.as_bytes());
+        hash.finalize().into()
     }
 
     /// Replaces the issuing authority if it is near its end; says whether it did.

@@ -13,7 +13,7 @@ fn a_job_for_a_host_that_is_away_waits_says_so_and_runs_on_its_return() {
     let site = Site::create(&system.controller, &system.host, "shop").unwrap();
     site.set_caches(&system.controller, true, true).unwrap();
     site.get("/").unwrap();
-    system.host.kill_agent();
+    assert_eq!(system.host.stop_agent(), Some(0));
     let accepted = system.controller.call("POST", &purge_path(&site), None).unwrap();
     let id = accepted.expect(202).unwrap()["job_id"].as_str().unwrap().to_owned();
     let waiting = system.controller.job(&id).unwrap();
