@@ -3,6 +3,7 @@
 mod api;
 #[cfg(test)]
 mod cli;
+#[cfg(test)]
 mod fleet;
 mod layers;
 mod object_cache;
