@@ -232,10 +232,11 @@ impl Operation for Renew {
             sorted.iter().map(|one| vec![one.job.as_str().into(), one.attempt.into()]).collect();
         let sql = format!(
             "UPDATE jobs SET lease = lease + 1 FROM {} WHERE jobs.id = v.id \
-             AND jobs.attempt = v.attempt AND jobs.state = 'running' RETURNING jobs.id",
+             AND jobs.attempt = v.attempt AND jobs.state = $2 RETURNING jobs.id",
             tx.dialect().source(1, &["id", "attempt:i"])
         );
-        let renewed: Vec<JobId> = tx.fetch_as(sql, &[json_rows(&rows)], |row| row.parsed()).await?;
+        let params = [json_rows(&rows), JobState::Running.as_str().into()];
+        let renewed: Vec<JobId> = tx.fetch_as(sql, &params, |row| row.parsed()).await?;
         // At most one attempt of a job can be its running one, so the id says which.
         let mut answers = Vec::with_capacity(self.attempts.len());
         let current = jobs_attempts(tx, &renewed).await?;

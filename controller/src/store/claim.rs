@@ -15,7 +15,7 @@ use super::types::{ClaimHost, Claimed, EnqueueAnswer, SLICE_MAX};
 use super::unit::{Done, Operation};
 use super::{Store, StoreError, environments, jobs, sites};
 use crate::domain::decide::job::{event, queued_event};
-use crate::domain::{Environment, EventKind, Micros, NewJob, Site};
+use crate::domain::{Environment, EventKind, JobState, Micros, NewJob, Site};
 
 impl Store {
     /// Queues jobs at the end of their lanes, in this order. A job whose id is known already is
@@ -160,22 +160,23 @@ async fn candidates(tx: &mut Tx<'_>, claim: &Claim) -> Result<Vec<JobId>, Failur
         })
         .collect();
     let source = tx.dialect().source(1, &["host", "epoch:i", "slots:i"]);
-    // The host's first jobs are looked up by index; a bound that is the same for every host lets
-    // each of these look-ups stop early.
+    // Per host the first jobs in the index's order; a bound that is the same for every host lets
+    // each of these look-ups stop early. SQLite has no LATERAL, PostgreSQL cannot look up by an
+    // IN that varies.
     let first = format!(
         "FROM jobs j WHERE j.host_id = v.host AND {RUNNABLE} \
          ORDER BY j.priority DESC, j.position LIMIT $4"
     );
-    // SQLite has no LATERAL; PostgreSQL would try every job with every host's list.
-    let joined = match tx.dialect() {
-        Dialect::Sqlite => format!("JOIN jobs j ON j.id IN (SELECT j.id {first})"),
-        Dialect::Postgres => format!("CROSS JOIN LATERAL (SELECT j.* {first}) AS j"),
+    let join = match tx.dialect() {
+        Dialect::Sqlite => format!("JOIN jobs r ON r.id IN (SELECT j.id {first})"),
+        Dialect::Postgres => {
+            format!("CROSS JOIN LATERAL (SELECT j.id, j.priority, j.position {first}) AS r")
+        }
     };
     let sql = format!(
-        "WITH ranked AS (SELECT j.id, j.priority, j.position, v.slots, \
-            row_number() OVER (PARTITION BY j.host_id ORDER BY j.priority DESC, j.position) \
-            AS place \
-         FROM {source} JOIN host_sessions p ON p.host_id = v.host AND p.epoch = v.epoch {joined}) \
+        "WITH ranked AS (SELECT r.id, r.priority, r.position, v.slots, \
+            row_number() OVER (PARTITION BY v.host ORDER BY r.priority DESC, r.position) AS place \
+         FROM {source} JOIN host_sessions p ON p.host_id = v.host AND p.epoch = v.epoch {join}) \
          SELECT id FROM ranked WHERE place <= slots ORDER BY priority DESC, position LIMIT $3"
     );
     let params = [
@@ -191,14 +192,16 @@ async fn candidates(tx: &mut Tx<'_>, claim: &Claim) -> Result<Vec<JobId>, Failur
     }
 }
 
-/// Locks those jobs that are still queued and nobody else's.
+/// Locks those jobs that are still queued and nobody else's. The state is a parameter: written
+/// out, it would draw PostgreSQL to the index of all queued jobs instead of the one of ids.
 async fn lock(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Failure> {
     let source = tx.dialect().source(1, &["id"]);
     let sql = format!(
         "SELECT j.id FROM jobs j WHERE j.id IN (SELECT v.id FROM {source}) \
-         AND j.state = 'queued' FOR UPDATE OF j SKIP LOCKED"
+         AND j.state = $2 FOR UPDATE OF j SKIP LOCKED"
     );
-    let locked = tx.fetch_as(sql, &[jobs::json_ids(&ids)], |row| row.parsed()).await?;
+    let params = [jobs::json_ids(&ids), JobState::Queued.as_str().into()];
+    let locked = tx.fetch_as(sql, &params, |row| row.parsed()).await?;
     let locked: BTreeSet<JobId> = locked.into_iter().collect();
     Ok(ids.into_iter().filter(|id| locked.contains(id)).collect())
 }
@@ -252,9 +255,10 @@ async fn start(tx: &mut Tx<'_>, ids: &[JobId], now: Micros) -> Result<(), Failur
         "UPDATE jobs SET state = 'running', reason = NULL, attempt = attempt + 1, \
          lease = lease + 1, accepted_at = NULL, progress_seen = 0, \
          started_at = COALESCE(started_at, $2) \
-         FROM {source} WHERE jobs.id = v.id AND jobs.state = 'queued'"
+         FROM {source} WHERE jobs.id = v.id AND jobs.state = $3"
     );
-    let changed = tx.execute(sql, &[jobs::json_ids(ids), now.into()]).await?;
+    let params = [jobs::json_ids(ids), now.into(), JobState::Queued.as_str().into()];
+    let changed = tx.execute(sql, &params).await?;
     if usize::try_from(changed) == Ok(ids.len()) { Ok(()) } else { Err(Failure::Overtaken) }
 }
 

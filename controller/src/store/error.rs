@@ -198,37 +198,73 @@ fn with_trouble(trouble: Trouble, operation: &'static str, source: sqlx::Error) 
 
 /// Sorts a database error by what can be done about it.
 fn trouble(error: &sqlx::Error) -> Trouble {
-    match error {
-        sqlx::Error::Database(database) => {
-            if database.is_unique_violation() {
-                return Trouble::Taken;
-            }
-            let code = database.code().unwrap_or_default();
-            // SQLite's result codes are numbers, PostgreSQL's are five characters.
-            match code.parse::<u32>() {
-                Ok(number) if code.len() < 5 => match number & 0xff {
-                    5 | 6 => Trouble::Busy,
-                    8 => Trouble::ReadOnly,
-                    13 => Trouble::Full,
-                    14 => Trouble::Unreachable,
-                    _other => Trouble::Other,
-                },
-                Ok(_) | Err(_) => match &*code {
-                    "25006" => Trouble::ReadOnly,
-                    "53100" => Trouble::Full,
-                    "53300" | "55P03" | "57014" => Trouble::Busy,
-                    code if code.starts_with("08") || code.starts_with("57P") => {
-                        Trouble::Unreachable
-                    }
-                    _other => Trouble::Other,
-                },
-            }
+    if let Some(database) = error.as_database_error() {
+        if database.is_unique_violation() {
+            return Trouble::Taken;
         }
+        return trouble_of_code(&database.code().unwrap_or_default());
+    }
+    let lost = matches!(
+        error,
         sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => Trouble::Unreachable,
-        _other => Trouble::Other,
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+    );
+    if lost { Trouble::Unreachable } else { Trouble::Other }
+}
+
+/// SQLite's result codes are numbers (<https://sqlite.org/rescode.html>), PostgreSQL's have five
+/// characters (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+fn trouble_of_code(code: &str) -> Trouble {
+    match code.parse::<u32>() {
+        Ok(number) if code.len() < 5 => match number & 0xff {
+            5 | 6 => Trouble::Busy,
+            8 => Trouble::ReadOnly,
+            13 => Trouble::Full,
+            14 => Trouble::Unreachable,
+            _other => Trouble::Other,
+        },
+        Ok(_) | Err(_) => match code {
+            "25006" => Trouble::ReadOnly,
+            "53100" => Trouble::Full,
+            "53300" | "55P03" | "57014" => Trouble::Busy,
+            lost if lost.starts_with("08") || lost.starts_with("57P") => Trouble::Unreachable,
+            _other => Trouble::Other,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_by_its_code() {
+        for (code, trouble) in [
+            ("5", Trouble::Busy),
+            // SQLITE_BUSY_SNAPSHOT: an extended code keeps the plain one in its low byte.
+            ("517", Trouble::Busy),
+            ("1032", Trouble::ReadOnly),
+            ("13", Trouble::Full),
+            ("14", Trouble::Unreachable),
+            ("1", Trouble::Other),
+            ("25006", Trouble::ReadOnly),
+            ("53100", Trouble::Full),
+            ("57014", Trouble::Busy),
+            ("57P01", Trouble::Unreachable),
+            ("08006", Trouble::Unreachable),
+            ("42601", Trouble::Other),
+        ] {
+            assert_eq!(trouble_of_code(code), trouble, "code {code}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_named_and_worth_another_try() {
+        let error = with_trouble(Trouble::Full, "enqueue", sqlx::Error::PoolClosed);
+        assert!(error.is_temporary());
+        assert!(error.to_string().contains("free disk space"), "{error}");
     }
 }

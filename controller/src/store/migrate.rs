@@ -41,9 +41,10 @@ pub(super) async fn migrate(tx: &mut Tx<'_>) -> Result<(), StoreError> {
             Err(Stop::Failed(failure)) => {
                 // The error that matters is the step's own.
                 tx.execute("ROLLBACK", &[]).await.ok();
-                return Err(match failure {
-                    Failure::Sql(source) => StoreError::Migrate { version: target, source },
-                    other => other.named("migrate"),
+                return Err(if let Failure::Sql(source) = failure {
+                    StoreError::Migrate { version: target, source }
+                } else {
+                    failure.named("migrate")
                 });
             }
         }

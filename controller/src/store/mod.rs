@@ -147,9 +147,12 @@ impl Store {
             Backend::Sqlite { readers, .. } => readers.acquire().await.map(Reader::Sqlite),
             Backend::Postgres { pool } => pool.acquire().await.map(Reader::Postgres),
         };
-        reader.map_err(|error| match error {
-            sqlx::Error::PoolClosed => StoreError::Closed { operation },
-            other => Failure::from(other).named(operation),
+        reader.map_err(|error| {
+            if matches!(error, sqlx::Error::PoolClosed) {
+                StoreError::Closed { operation }
+            } else {
+                Failure::from(error).named(operation)
+            }
         })
     }
 

@@ -72,8 +72,12 @@ impl Store {
                             "idle_in_transaction_session_timeout",
                             format!("{IDLE_IN_TRANSACTION_SECS}s"),
                         ),
-                        // Plans for slices are the same whatever they hold.
+                        // A queue's statistics are out of date before they are taken, and every
+                        // statement here has its index: plans must not depend on guesses.
                         ("plan_cache_mode", "force_generic_plan".to_owned()),
+                        ("enable_seqscan", "off".to_owned()),
+                        ("enable_hashjoin", "off".to_owned()),
+                        ("enable_mergejoin", "off".to_owned()),
                     ])
                     .disable_statement_logging();
                 let pool = PgPoolOptions::new()

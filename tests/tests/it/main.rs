@@ -12,6 +12,7 @@ mod recovery;
 mod samples;
 mod servers;
 mod stand;
+#[cfg(test)]
 mod store;
 mod toggle;
 mod whole;
