@@ -88,10 +88,10 @@ fn render(
     hosts_table(&mut page, hosts)?;
     environments_table(&mut page, environments, hosts)?;
     jobs_table(&mut page, jobs, environments)?;
-    write!(
+    writeln!(
         page,
         "<p>This page changes nothing; use <code>hostler</code> or the \
-         <a href=\"/openapi.json\">API</a>.</p></body></html>\n"
+         <a href=\"/openapi.json\">API</a>.</p></body></html>"
     )?;
     Ok(page)
 }

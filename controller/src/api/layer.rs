@@ -88,7 +88,7 @@ fn finish(mut response: Response, id: &RequestId) -> Response {
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_TYPE));
-        headers.extend(header);
+        headers.extend(header.map(|header| *header));
         *response.body_mut() = Body::from(text);
     }
     let headers = response.headers_mut();

@@ -68,7 +68,6 @@ pub fn contract() -> Value {
 }
 
 /// Every route. At the shutdown streams end and nobody waits for a job's end any longer.
-#[must_use]
 pub fn router(app: App, access: Access, shutdown: CancellationToken) -> Router {
     let streams = Arc::new(Semaphore::new(stream::STREAMS_MAX));
     let state = Arc::new(ApiState { app, access, contract: contract(), streams, shutdown });

@@ -28,7 +28,8 @@ pub(crate) struct ApiError {
     pub code: &'static str,
     pub detail: String,
     pub errors: Vec<FieldProblem>,
-    pub header: Option<(HeaderName, HeaderValue)>,
+    /// Boxed: few errors have one, and every handler's result is as large as its error.
+    pub header: Option<Box<(HeaderName, HeaderValue)>>,
 }
 
 impl ApiError {
@@ -56,7 +57,7 @@ impl ApiError {
     pub(crate) fn unauthenticated(detail: &str) -> Self {
         let mut error = Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", detail);
         let challenge = HeaderValue::from_static("Bearer realm=\"hostler\"");
-        error.header = Some((WWW_AUTHENTICATE, challenge));
+        error.header = Some(Box::new((WWW_AUTHENTICATE, challenge)));
         error
     }
 
@@ -71,7 +72,7 @@ impl ApiError {
     #[must_use]
     pub(crate) fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail);
-        error.header = Some((RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS)));
+        error.header = Some(Box::new((RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS))));
         error
     }
 

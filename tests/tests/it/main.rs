@@ -1,5 +1,6 @@
 //! Whole-system tests, in one binary so that they link once and share what they start.
 
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod cli;
