@@ -156,7 +156,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let api_address = listeners.api.local_addr()?;
-    let access = access(config, api_address, &app.store).await?;
+    let access = access(config, api_address, &app).await?;
     clear_presence(config, &app).await?;
     let fleet = Fleet::new(app.clone(), authority);
     let port = Port::open(fleet.clone(), listeners.agents)?;
@@ -231,15 +231,17 @@ fn prepare_data_dir(config: &Config) -> Result<(), RunError> {
 }
 
 /// Beyond loopback an API without tokens does not start, unless that is what was asked for.
-async fn access(config: &Config, listen: SocketAddr, store: &Store) -> Result<Access, RunError> {
+async fn access(config: &Config, listen: SocketAddr, app: &App) -> Result<Access, RunError> {
     if listen.ip().is_loopback() {
         return Ok(Access::Loopback { listen: Some(listen) });
     }
     if config.insecure_no_auth {
         return Ok(Access::Insecure);
     }
-    let (tokens, _) = store.api_tokens(&Page::first(1000)).await?;
-    if tokens.iter().all(|token| token.revoked_at.is_some()) {
+    let (tokens, _) = app.store.api_tokens(&Page::first(1000)).await?;
+    let now = app.clock.now();
+    let ended = |at: Option<domain::Micros>| at.is_some_and(|at| at <= now);
+    if tokens.iter().all(|token| token.revoked_at.is_some() || ended(token.expires_at)) {
         return Err(RunError::NoTokens { listen });
     }
     Ok(Access::Tokens)

@@ -1,6 +1,7 @@
 //! `serve`: until SIGTERM or SIGINT.
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::CommandError;
@@ -13,7 +14,16 @@ pub(super) async fn serve(config: Config) -> Result<(), CommandError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(CommandError::Signals)?;
     // Before anything is counted: what was counted before is lost.
     crate::telemetry::metrics()?;
-    let listeners = Listeners::bind(&config)?;
+    let (tell, told) = oneshot::channel();
+    let listeners = Listeners { ready: Some(tell), ..Listeners::bind(&config)? };
+    tokio::spawn(async move {
+        // Without systemd this does nothing.
+        if told.await.is_ok()
+            && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready])
+        {
+            tracing::warn!(%error, "systemd could not be told that the controller serves");
+        }
+    });
     let shutdown = CancellationToken::new();
     let stop = shutdown.clone();
     let run = crate::run(config, listeners, shutdown);

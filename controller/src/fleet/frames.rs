@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hostler_protocol::codec::{self, Decoder, FrameError};
-use hostler_protocol::message::{ToAgent, ToController};
+use hostler_protocol::message::ToController;
 use quinn::{RecvStream, SendStream};
 use tokio::sync::mpsc;
 
@@ -54,17 +54,10 @@ impl FrameReader {
     }
 }
 
-/// Writes messages in their order; ends the stream when the sender is gone, and waits a bounded
-/// time for the agent to have it all.
-pub(super) async fn write_all(mut stream: SendStream, mut messages: mpsc::Receiver<ToAgent>) {
-    while let Some(message) = messages.recv().await {
-        let frame = match codec::encode(&message) {
-            Ok(frame) => frame,
-            Err(error) => {
-                tracing::error!(%error, "a message does not fit a frame and is not sent");
-                continue;
-            }
-        };
+/// Writes frames in their order; ends the stream when the sender is gone, and waits a bounded time
+/// for the agent to have it all.
+pub(super) async fn write_all(mut stream: SendStream, mut frames: mpsc::Receiver<Vec<u8>>) {
+    while let Some(frame) = frames.recv().await {
         if stream.write_all(&frame).await.is_err() {
             return;
         }

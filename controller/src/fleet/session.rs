@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use hostler_protocol::codec;
 use hostler_protocol::id::HostId;
 use hostler_protocol::message::{AttemptRef, Hello, ToAgent, ToController, close};
 use hostler_protocol::session::ChannelId;
@@ -27,7 +28,7 @@ const LAST_FRAMES_MS: u64 = 1000;
 
 /// What comes to a session from its own tasks.
 enum Inward {
-    Frame(ChannelId, ToController),
+    Frame(ChannelId, Box<ToController>),
     Ended(ChannelId),
     Broken(String),
     /// The outcome is committed or stale: it may be forgotten.
@@ -40,7 +41,7 @@ enum Inward {
 }
 
 struct Writer {
-    messages: mpsc::Sender<ToAgent>,
+    frames: mpsc::Sender<Vec<u8>>,
     done: JoinHandle<()>,
 }
 
@@ -135,13 +136,13 @@ impl Session {
         };
         self.accepted_streams += 1;
         tokio::spawn(read_all(channel, FrameReader::new(receive), self.inbox.clone()));
-        let (messages, waiting) = mpsc::channel(STREAM_FRAMES_MAX);
+        let (frames, waiting) = mpsc::channel(STREAM_FRAMES_MAX);
         let done = tokio::spawn(write_all(send, waiting));
-        self.writers.insert(channel, Writer { messages, done });
+        self.writers.insert(channel, Writer { frames, done });
     }
 
     fn open(&mut self, channel: ChannelId) {
-        let (messages, waiting) = mpsc::channel(STREAM_FRAMES_MAX);
+        let (frames, waiting) = mpsc::channel(STREAM_FRAMES_MAX);
         let (connection, inbox) = (self.connection.clone(), self.inbox.clone());
         let done = tokio::spawn(async move {
             // Waits while the agent permits no more streams.
@@ -149,12 +150,12 @@ impl Session {
             tokio::spawn(read_all(channel, FrameReader::new(receive), inbox));
             write_all(send, waiting).await;
         });
-        self.writers.insert(channel, Writer { messages, done });
+        self.writers.insert(channel, Writer { frames, done });
     }
 
     fn inward(&mut self, inward: Inward) -> Option<Input> {
         match inward {
-            Inward::Frame(channel, message) => Some(Input::Received { channel, message }),
+            Inward::Frame(channel, message) => Some(Input::Received { channel, message: *message }),
             Inward::Ended(channel) => Some(Input::Ended { channel }),
             Inward::Broken(reason) => {
                 metrics::counter!("hostler_protocol_errors_total").increment(1);
@@ -229,7 +230,11 @@ impl Session {
                     let report = self.report(attempt, outcome);
                     self.settle(report, true);
                 }
-                Effect::Alive { running } => self.fleet.intake.renew(running),
+                // A host speaks for itself only: what does not run there is none of its business.
+                Effect::Alive { mut running } => {
+                    running.retain(|attempt| self.slots.contains(attempt));
+                    self.fleet.intake.renew(running);
+                }
                 Effect::Leaving { reason } => {
                     tracing::info!(host.id = %self.host, reason, "an agent takes its leave");
                 }
@@ -251,7 +256,14 @@ impl Session {
     /// Messages that do not fit the stream's queue mean an agent that does not read.
     fn send(&mut self, channel: ChannelId, message: ToAgent) {
         let Some(writer) = self.writers.get(&channel) else { return };
-        if let Err(mpsc::error::TrySendError::Full(_)) = writer.messages.try_send(message) {
+        let frame = match codec::encode(&message) {
+            Ok(frame) => frame,
+            Err(error) => {
+                tracing::error!(%error, "a message does not fit a frame and is not sent");
+                return;
+            }
+        };
+        if let Err(mpsc::error::TrySendError::Full(_)) = writer.frames.try_send(frame) {
             let reason = "the agent does not read what it is sent".to_owned();
             self.closing = Some((close::UNAVAILABLE, reason));
         }
@@ -292,11 +304,16 @@ impl Session {
 
     fn accepted(&self, attempt: AttemptRef) {
         let (intake, inbox) = (self.fleet.intake.clone(), self.inbox.clone());
+        let ours = self.slots.contains(&attempt);
         tokio::spawn(async move {
-            let answer = match intake.accept(attempt.clone()).await {
-                Ok(true) => return,
-                Ok(false) => Inward::NotCurrent(attempt),
-                Err(_) => Inward::NotTaken,
+            let answer = if !ours {
+                Inward::NotCurrent(attempt)
+            } else {
+                match intake.accept(attempt.clone()).await {
+                    Ok(true) => return,
+                    Ok(false) => Inward::NotCurrent(attempt),
+                    Err(_) => Inward::NotTaken,
+                }
             };
             // The session may be over: its successor asks again.
             drop(inbox.send(answer).await);
@@ -320,8 +337,8 @@ impl Session {
     async fn close(&mut self, code: u32, reason: &str) {
         let writers: Vec<Writer> = self.writers.drain().map(|(_, writer)| writer).collect();
         let all = async {
-            for Writer { messages, done } in writers {
-                drop(messages);
+            for Writer { frames, done } in writers {
+                drop(frames);
                 drop(done.await);
             }
         };
@@ -355,7 +372,7 @@ impl Session {
 async fn read_all(channel: ChannelId, mut frames: FrameReader, inbox: mpsc::Sender<Inward>) {
     loop {
         let inward = match frames.next().await {
-            Ok(Some(message)) => Inward::Frame(channel, message),
+            Ok(Some(message)) => Inward::Frame(channel, Box::new(message)),
             Ok(None) => Inward::Ended(channel),
             Err(ReadError::Frame(error)) => Inward::Broken(error.to_string()),
             // A stream reset by the agent carries nothing more; a lost connection says so itself.

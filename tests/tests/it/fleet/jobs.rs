@@ -278,3 +278,29 @@ async fn a_cancellation_reaches_the_running_attempt() {
     assert_eq!(world.controller.job(&job).await.state, JobState::Cancelled);
     world.controller.stop().await;
 }
+
+#[tokio::test]
+async fn a_host_speaks_for_itself_only() {
+    let world = World::new().await;
+    let other = new_host(&world.controller, "web-2").await;
+    let live = world.session(&[], &[]).await;
+    let job = world.enqueue(JobType::CachePurge).await;
+    let (mut stream, attempt, _) = take(&live).await;
+
+    // The other host claims to run, to have accepted and to have finished it.
+    let hello = hello(std::slice::from_ref(&attempt), &[]);
+    let foreign = session(&world.controller, &other, hello).await;
+    assert_eq!(foreign.welcome.verdicts, [(attempt.clone(), Verdict::Stale)]);
+    let mut lie = Stream::open(&foreign.connection).await;
+    lie.send(&accepted(&attempt)).await;
+    lie.send(&finished(&attempt, &success())).await;
+    lie.acknowledged(&attempt).await;
+    let untouched = world.controller.job(&job).await;
+    assert_eq!((untouched.state, untouched.accepted_at), (JobState::Running, None));
+
+    stream.send(&accepted(&attempt)).await;
+    stream.send(&finished(&attempt, &success())).await;
+    stream.acknowledged(&attempt).await;
+    assert_eq!(world.controller.job(&job).await.state, JobState::Succeeded);
+    world.controller.stop().await;
+}
