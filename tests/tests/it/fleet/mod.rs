@@ -142,10 +142,7 @@ impl Controller {
     ) -> JobId {
         let app = self.app();
         let request = match job_type {
-            JobType::CachePurge => serde_json::json!({
-                "caches": { "fastcgi": true, "redis": false },
-                "scope": { "kind": "all" },
-            }),
+            JobType::CachePurge => serde_json::json!({ "caches": ["fastcgi"] }),
             JobType::EnvCacheToggle | JobType::EnvCheck | JobType::EnvDelete => {
                 serde_json::json!({})
             }
