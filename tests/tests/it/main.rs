@@ -6,14 +6,23 @@ mod api;
 mod cli;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
 mod layers;
+#[cfg(test)]
 mod object_cache;
+#[cfg(test)]
 mod purge;
+#[cfg(test)]
 mod recovery;
+#[cfg(test)]
 mod samples;
+#[cfg(test)]
 mod servers;
+#[cfg(test)]
 mod stand;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
 mod toggle;
+#[cfg(test)]
 mod whole;
