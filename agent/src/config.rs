@@ -26,7 +26,7 @@ pub enum LogFormat {
 pub struct Config {
     /// Identity, journal and the actions' own state.
     pub state_dir: PathBuf,
-    /// What this host permits; `None`: the policy's own default place.
+    /// What this host permits; `None`: [`crate::policy::POLICY_FILE`], if it exists.
     pub policy: Option<PathBuf>,
     /// `host:port` of controllers, tried in this order; empty: those named at enrolment.
     pub controllers: Vec<String>,

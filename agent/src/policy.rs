@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use hostler_protocol::job::JobType;
 use serde::Deserialize;
 
+/// Where the policy lies unless the configuration says otherwise.
+pub const POLICY_FILE: &str = "/etc/hostler/policy.toml";
 /// Largest policy file, in bytes.
 const POLICY_BYTES_MAX: u64 = 256 * 1024;
 
@@ -86,12 +88,27 @@ pub enum PolicyError {
 }
 
 impl Policy {
-    /// Reads a policy; without a path it is the default one.
+    /// Reads a policy. With no path given [`POLICY_FILE`] is read if it exists; without one
+    /// the default policy holds.
     ///
     /// # Errors
     /// [`PolicyError`]; a wrong or unknown key names its line.
     pub fn load(path: Option<&Path>) -> Result<Self, PolicyError> {
-        let Some(path) = path else { return Ok(Self::default()) };
+        match path {
+            Some(path) => Self::read(path),
+            None => Self::read_usual(Path::new(POLICY_FILE)),
+        }
+    }
+
+    /// A file that is there and cannot be read is an error: it may forbid what the default permits.
+    fn read_usual(usual: &Path) -> Result<Self, PolicyError> {
+        match usual.try_exists() {
+            Ok(false) => Ok(Self::default()),
+            Ok(true) | Err(_) => Self::read(usual),
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, PolicyError> {
         let read = |source| PolicyError::Read { path: path.to_owned(), source };
         if std::fs::metadata(path).map_err(read)?.len() > POLICY_BYTES_MAX {
             return Err(PolicyError::TooLarge { path: path.to_owned() });
@@ -145,7 +162,17 @@ mod tests {
         assert_eq!(policy.roots, [PathBuf::from("/srv/a")]);
         assert!(policy.allows(JobType::CachePurge) && !policy.allows(JobType::EnvDelete));
         assert_eq!(policy.nginx_command, ["nginx"]);
-        assert_eq!(Policy::load(None).unwrap(), Policy::default());
+    }
+
+    #[test]
+    fn a_policy_in_its_usual_place_holds_without_being_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let usual = directory.path().join("policy.toml");
+        assert_eq!(Policy::read_usual(&usual).unwrap(), Policy::default());
+        std::fs::write(&usual, "job_types = [\"env_check\"]\n").unwrap();
+        assert_eq!(Policy::read_usual(&usual).unwrap().job_types, [JobType::EnvCheck]);
+        std::fs::write(&usual, "job_types = [\n").unwrap();
+        assert!(Policy::read_usual(&usual).is_err(), "a broken policy was passed over");
     }
 
     #[test]

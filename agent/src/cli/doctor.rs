@@ -11,7 +11,7 @@ use crate::identity::{self, Identity, IdentityError, tls};
 use crate::journal::{self, FREE_BYTES_MIN, Glance, RESERVE_BYTES};
 use crate::net::{self, DialError};
 use crate::observe::Facts;
-use crate::policy::Policy;
+use crate::policy::{POLICY_FILE, Policy};
 use crate::session::chain;
 
 #[derive(Debug, clap::Args)]
@@ -245,7 +245,8 @@ fn policy(config: &Config) -> Vec<Finding> {
         false => findings.push(good("policy", format!("roots: {}", list(there)))),
     }
     // Missing defaults are normal; roots somebody wrote down should be there.
-    if config.policy.is_some() && !missing.is_empty() {
+    let written = config.policy.is_some() || exists(POLICY_FILE.as_ref());
+    if written && !missing.is_empty() {
         let message = format!("roots that do not exist: {}", list(missing));
         findings.push(bad("policy", State::Warning, message, ""));
     }

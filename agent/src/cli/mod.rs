@@ -49,7 +49,7 @@ struct Common {
     /// Where identity and journal are kept [default: /var/lib/hostler-agent].
     #[arg(long, value_name = "DIR", env = "HOSTLER_AGENT_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// What this host permits (TOML).
+    /// What this host permits (TOML) [default: /etc/hostler/policy.toml, if it exists].
     #[arg(long, value_name = "FILE", env = "HOSTLER_AGENT_POLICY")]
     policy: Option<PathBuf>,
     /// How log lines look.
