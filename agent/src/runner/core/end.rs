@@ -36,8 +36,13 @@ impl Core {
         match self.attempts.get(&attempt) {
             Some(State::Running { .. } | State::Stopping { why: Why::Cancelled, .. }) => {}
             Some(State::Stopping { why: Why::TimedOut, .. }) => {
-                // Work that was done is done; anything else ended because its time was up.
-                if outcome.state != OutcomeState::Succeeded {
+                // Work that was done is done; a host left half-changed has to be told, whatever
+                // the time; anything else ended because its time was up.
+                let half = outcome
+                    .error
+                    .as_ref()
+                    .is_some_and(|error| error.code == Code::NginxRollbackFailed.as_str());
+                if outcome.state != OutcomeState::Succeeded && !half {
                     let step = outcome.error.take().and_then(|error| error.step);
                     let mut error =
                         JobError::new(Code::TimedOut, "the attempt ran longer than it may");

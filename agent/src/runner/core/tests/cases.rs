@@ -180,6 +180,17 @@ fn work_done_in_time_s_grace_is_done_and_other_ends_are_timeouts() {
 }
 
 #[test]
+fn a_rollback_that_failed_is_told_even_when_time_was_up() {
+    let a = attempt(1, 1);
+    let mut core = running(&a);
+    core.handle(Input::Timeout, at(60_000));
+    let mut failed = outcome(OutcomeState::Failed);
+    failed.error = Some(JobError::new(Code::NginxRollbackFailed, "look at nginx"));
+    let ended = journalled(&core.handle(Input::Ended { attempt: a, outcome: failed }, at(61_000)));
+    assert_eq!(code(&ended), "NGINX_ROLLBACK_FAILED");
+}
+
+#[test]
 fn an_action_that_breaks_off_is_a_defect_and_an_outcome() {
     let a = attempt(1, 1);
     let mut core = running(&a);
