@@ -7,8 +7,10 @@ use hostler_protocol::codec::{self, Decoder, FrameError};
 use hostler_protocol::join::Join;
 use hostler_protocol::message::{EnrolRequest, Enrolled, ToAgent, ToController, close};
 use hostler_protocol::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::{Card, IdentityError, files, key, tls};
+use super::{Card, Identity, IdentityError, files, key, tls};
 use crate::net::{self, DialError};
 
 /// How long the controller may take to answer.
@@ -55,6 +57,9 @@ pub enum EnrolError {
     /// The identity does not fit the pin.
     #[error("the controller gave a root that is not the one the join string names")]
     OtherRoot,
+    /// The identity does not fit this host's key; what the host had before stays.
+    #[error("the controller gave an identity this host cannot use")]
+    Unfit(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Enrols this host and stores its identity.
@@ -90,10 +95,18 @@ pub async fn enrol(enrolment: Enrolment<'_>) -> Result<Card, EnrolError> {
     }
     let card =
         Card { host: enrolled.host, name: enrolled.name, controllers: join.addresses.clone() };
-    files::commit(state_dir, &card, &enrolled.chain, &enrolled.root)?;
-    // What was stored must be fit for use before anybody is told that it is.
-    tls::session_config(&files::load(state_dir)?)?;
-    Ok(card)
+    // It must be fit for use before it takes the place of an identity that is.
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+        .map_err(|error| EnrolError::Unfit(Box::new(error)))?;
+    let identity = Identity {
+        card,
+        chain: enrolled.chain.iter().cloned().map(CertificateDer::from).collect(),
+        root: enrolled.root.clone().into(),
+        key,
+    };
+    tls::session_config(&identity).map_err(|error| EnrolError::Unfit(Box::new(error)))?;
+    files::commit(state_dir, &identity.card, &enrolled.chain, &enrolled.root)?;
+    Ok(identity.card)
 }
 
 async fn ask(

@@ -99,3 +99,23 @@ async fn an_identity_under_another_root_is_not_stored() {
     assert!(!identity::is_enrolled(dir.path()));
     assert!(!matches!(ToController::Enrol(request), ToController::Goodbye { .. }));
 }
+
+#[tokio::test]
+async fn an_identity_for_another_key_does_not_replace_the_one_there_is() {
+    let controller = Controller::start();
+    let dir = tempfile::tempdir().unwrap();
+    let join = controller.join();
+    let (first, other) = tokio::join!(
+        identity::enrol(enrolment(&join, dir.path())),
+        controller.enrol(|request| Some(controller.certify(request))),
+    );
+    first.unwrap();
+    let before = identity::load(dir.path()).unwrap();
+    let replace = Enrolment { replace: true, ..enrolment(&join, dir.path()) };
+    let (second, _) = tokio::join!(
+        identity::enrol(replace),
+        controller.enrol(|_| Some(controller.certify(&other))),
+    );
+    assert!(matches!(second, Err(EnrolError::Unfit(_))), "{second:?}");
+    assert_eq!(identity::load(dir.path()).unwrap().chain, before.chain, "the old identity is gone");
+}
