@@ -308,19 +308,31 @@ pub async fn reload_away(tools: &Tools, live: Option<&Live>) -> Result<(), Failu
     let workers = tools.nginx.accepting_workers();
     tools.nginx.reload()?;
     let Some(live) = live else { return Ok(()) };
-    let waiting = async {
-        while matches!(effect::generation(live).await, Ok(Some(found)) if found == live.generation)
-        {
-            tokio::time::sleep(POLL).await;
-        }
-    };
-    if tokio::time::timeout(tools.reload_timeout, waiting).await.is_ok() {
+    if gone(tools, live).await {
         retired(tools, &workers, mark).await;
         return Ok(());
     }
     let line = tools.nginx.severe_since(mark);
     let why = line.unwrap_or_else(|| format!("generation {} still answers", live.generation));
     Err(Failure::new(Code::NginxReloadNotApplied, why))
+}
+
+/// Waits until something else than the generation of `live` answers. A probe that fails proves
+/// nothing, since the old workers may merely be slow; one that fails all the time has nobody to
+/// answer it.
+async fn gone(tools: &Tools, live: &Live) -> bool {
+    let mut silent = true;
+    let waiting = async {
+        loop {
+            match effect::generation(live).await {
+                Ok(found) if found != Some(live.generation) => return,
+                Ok(_) => silent = false,
+                Err(_) => {}
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    tokio::time::timeout(tools.reload_timeout, waiting).await.is_ok() || silent
 }
 
 /// Tells nginx of files that were put back, and waits until the old generation answers if there
@@ -343,6 +355,43 @@ pub async fn reload_old(tools: &Tools, old: Option<&Live>) -> Result<(), Failure
 mod tests {
     use super::*;
     use crate::host::nginx::tree::Level;
+
+    #[tokio::test]
+    async fn a_probe_that_fails_once_is_no_proof_that_a_generation_is_gone() {
+        use crate::clock::Clock;
+        use crate::host::fake::Faults;
+        use crate::host::probe::Origin;
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            // The first connection breaks; all others are answered by the old generation.
+            drop(listener.accept().await);
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = [0; 1024];
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n7\n";
+                if stream.read(&mut request).await.is_ok() {
+                    stream.write_all(answer).await.ok();
+                }
+            }
+        });
+        let directory = tempfile::tempdir().unwrap();
+        let tools = Tools::new(
+            crate::policy::Policy::default(),
+            directory.path().to_owned(),
+            Duration::from_millis(500),
+            Clock::system(),
+            Faults::default(),
+        );
+        let live = Live {
+            environment: render::tests::environment(hostler_protocol::job::AppKind::Php),
+            origin: Origin { tls: false, host: "127.0.0.1".to_owned(), port },
+            generation: 7,
+            secret: String::new(),
+        };
+        assert!(!gone(&tools, &live).await, "the old generation was called gone");
+    }
 
     fn sighting(adding: &[&str]) -> Sighting {
         let level = |name: &str| Level {
