@@ -4,7 +4,9 @@
 //! the page cache; the page cache is purged before it comes on and after it went off. Until the
 //! state is saved, any failure, cancellation or kill puts every file back.
 
-use hostler_protocol::job::{Code, FlagResult, RedisDoc, StepState, ToggleResult, ToggleSpec};
+use hostler_protocol::job::{
+    Code, FastcgiDoc, FlagResult, RedisDoc, StepState, ToggleResult, ToggleSpec,
+};
 
 use crate::host::fs::Look;
 use crate::steps::effect::{self, Live};
@@ -198,7 +200,9 @@ impl Toggle<'_> {
         self.put(run, files).await?;
         nginx::test_after(tools, run).await?;
         let mut purged = 0;
-        if enabled && !was_on {
+        let left = self.left_cache();
+        if enabled && (!was_on || left.is_some()) {
+            // What lies there is from before the gap, or from before the cache moved away.
             purged += self.purge(run).await?;
         }
         let live = Live::new(environment, tools.origin(environment)?, &applied);
@@ -207,6 +211,10 @@ impl Toggle<'_> {
         let proof = prove(tools, run, &live, enabled).await?;
         if !enabled {
             purged += self.purge(run).await?;
+        }
+        if let Some(left) = left {
+            // nginx no longer knows that directory: nobody else would ever empty it.
+            purged += purge::all_step(tools, run, &left, &self.new).await?;
         }
         self.new.nginx = Some(applied);
         Ok(FlagResult { enabled, changed: true, proof, purged })
@@ -299,6 +307,14 @@ impl Toggle<'_> {
             Ok(((), format!("three files carry generation {generation}")))
         })
         .await
+    }
+
+    /// The cache as it was applied, if the environment names another directory now.
+    fn left_cache(&self) -> Option<FastcgiDoc> {
+        let old = self.old.as_ref().filter(|old| old.nginx.is_some())?;
+        let (before, now) =
+            (old.environment.fastcgi.as_ref()?, self.spec.environment.fastcgi.as_ref()?);
+        (before.cache_dir != now.cache_dir).then(|| before.clone())
     }
 
     async fn purge(&self, run: &mut Run) -> Result<u64, Failure> {
