@@ -2,9 +2,13 @@
 //!
 //! The nginx files are emptied first and the configuration reloaded with proof; then each is
 //! removed if nginx does without it (a vhost that names it would be broken, so there it stays,
-//! empty).
+//! empty). Until the environment is forgotten, any failure or cancellation brings them back.
 
-use hostler_protocol::job::{Code, RemoveResult, RemoveSpec, StepState};
+use std::path::PathBuf;
+
+use hostler_protocol::job::{
+    Code, EnvironmentDoc, FastcgiDoc, RemoveResult, RemoveSpec, StepState,
+};
 
 use crate::host::fs::Look;
 use crate::steps::effect::Live;
@@ -12,6 +16,7 @@ use crate::steps::leftover;
 use crate::steps::nginx;
 use crate::steps::purge;
 use crate::steps::redis_switch;
+use crate::steps::render;
 use crate::steps::run::{Failure, Run};
 use crate::steps::state::{self, Applied};
 use crate::steps::swap::Swap;
@@ -29,19 +34,10 @@ pub(super) async fn run(
     let applied = state::load(tools, &environment.id).await?;
     let mut swap = Swap::new(tools, &environment.id, spec.generation);
     let taken = Box::pin(take_back(tools, run, spec, applied.as_ref(), &mut swap)).await;
-    let (mut result, reloaded) = match taken {
-        Ok(done) => done,
+    let result = match taken {
+        Ok(result) => result,
         Err(failure) => return Err(undo(tools, run, &mut swap, applied.as_ref(), failure).await),
     };
-    // From here on nothing can be wrong with the site any more: what is left is tidying.
-    if let (Some(fastcgi), Some(applied)) = (&environment.fastcgi, &applied)
-        && applied.owns(&fastcgi.cache_dir)
-    {
-        result.purged = purge::all_step(tools, run, fastcgi, applied).await?;
-    }
-    if reloaded {
-        remove_files(tools, run, spec, &swap).await?;
-    }
     run.settle("commit", StepState::Done, async {
         swap.finish().await?;
         state::forget(tools, &environment.id).await?;
@@ -57,7 +53,7 @@ async fn take_back(
     spec: &RemoveSpec,
     applied: Option<&Applied>,
     swap: &mut Swap,
-) -> Result<(RemoveResult, bool), Failure> {
+) -> Result<RemoveResult, Failure> {
     let environment = &spec.environment;
     let mut result = RemoveResult { files: Vec::new(), purged: 0 };
     if let Some(redis) = &environment.redis {
@@ -67,17 +63,72 @@ async fn take_back(
         redis_switch::put(run, swap, &plan).await?;
         result.files.extend(plan.changes.iter().map(|change| change.path.display().to_string()));
     }
-    let contents = nginx::read_files(tools, environment).await?;
-    nginx::check_ours(environment, &contents)?;
-    let present: Vec<_> = nginx::paths(environment)
-        .into_iter()
-        .zip(contents)
-        .filter_map(|(path, content)| content.map(|_| path))
-        .collect();
+    let present = present(tools, environment, applied).await?;
     if present.is_empty() {
         run.skip("swap", "there are no nginx files");
-        return Ok((result, false));
+    } else {
+        empty_files(tools, run, applied, swap, &present).await?;
+        result.files.extend(present.iter().map(|path| path.display().to_string()));
     }
+    if let Some(applied) = applied {
+        result.purged = purge_all(tools, run, environment, applied).await?;
+    }
+    if !present.is_empty() {
+        remove_files(tools, run, &present, swap).await?;
+    }
+    Ok(result)
+}
+
+/// Our nginx files that are there: those the environment names, and those of before it named
+/// others if no toggle has moved them yet.
+async fn present(
+    tools: &Tools,
+    environment: &EnvironmentDoc,
+    applied: Option<&Applied>,
+) -> Result<Vec<PathBuf>, Failure> {
+    let contents = nginx::read_files(tools, environment).await?;
+    nginx::check_ours(environment, &contents)?;
+    let paths = nginx::paths(environment).into_iter().zip(contents);
+    let mut present: Vec<_> = paths.filter_map(|(path, content)| content.map(|_| path)).collect();
+    if let Some(applied) = applied.filter(|applied| applied.nginx.is_some()) {
+        let mark = render::mark(environment);
+        let contents = nginx::read_files(tools, &applied.environment).await?;
+        for (path, content) in nginx::paths(&applied.environment).into_iter().zip(contents) {
+            let ours = content.is_some_and(|bytes| bytes.starts_with(mark.as_bytes()));
+            if ours && !present.contains(&path) {
+                present.push(path);
+            }
+        }
+    }
+    Ok(present)
+}
+
+/// Removes the entries of every cache directory that was ever this environment's.
+async fn purge_all(
+    tools: &Tools,
+    run: &mut Run,
+    environment: &EnvironmentDoc,
+    applied: &Applied,
+) -> Result<u64, Failure> {
+    let fastcgi = environment.fastcgi.as_ref().or(applied.environment.fastcgi.as_ref());
+    let mut purged = 0;
+    for cache_dir in &applied.cache_dirs {
+        if let Some(fastcgi) = fastcgi {
+            let fastcgi = FastcgiDoc { cache_dir: cache_dir.clone(), ..fastcgi.clone() };
+            purged += purge::all_step(tools, run, &fastcgi, applied).await?;
+        }
+    }
+    Ok(purged)
+}
+
+/// Empties the files and makes nginx forget them.
+async fn empty_files(
+    tools: &Tools,
+    run: &mut Run,
+    applied: Option<&Applied>,
+    swap: &mut Swap,
+    present: &[PathBuf],
+) -> Result<(), Failure> {
     let cancel = run.cancel().clone();
     run.step("nginx_test_before", async {
         let tested = tools.nginx.test(&cancel).await?;
@@ -88,14 +139,13 @@ async fn take_back(
     })
     .await?;
     run.step("swap", async {
-        swap.watch(&present).await?;
-        for path in &present {
+        swap.watch(present).await?;
+        for path in present {
             swap.put(path, Vec::new(), Look { mode: 0o644, owner: None }).await?;
         }
         Ok(((), format!("{} files emptied", present.len())))
     })
     .await?;
-    result.files.extend(present.iter().map(|path| path.display().to_string()));
     nginx::test_after(tools, run).await?;
     let live = live(tools, applied);
     run.step("reload", async {
@@ -105,8 +155,7 @@ async fn take_back(
         });
         Ok(((), format!("told the nginx master process{gone}")))
     })
-    .await?;
-    Ok((result, true))
+    .await
 }
 
 fn live(tools: &Tools, applied: Option<&Applied>) -> Option<Live> {
@@ -119,19 +168,16 @@ fn live(tools: &Tools, applied: Option<&Applied>) -> Option<Live> {
 async fn remove_files(
     tools: &Tools,
     run: &mut Run,
-    spec: &RemoveSpec,
+    present: &[PathBuf],
     swap: &Swap,
 ) -> Result<(), Failure> {
     let cancel = run.cancel().clone();
     run.step("remove", async {
         let mut kept = 0;
-        for path in nginx::paths(&spec.environment) {
-            if !swap.watches(&path) {
-                continue;
-            }
-            swap.take_away(&path).await?;
+        for path in present {
+            swap.take_away(path).await?;
             if !tools.nginx.test(&cancel).await.is_ok_and(|tested| tested.ok) {
-                swap.put(&path, Vec::new(), Look { mode: 0o644, owner: None }).await?;
+                swap.put(path, Vec::new(), Look { mode: 0o644, owner: None }).await?;
                 kept += 1;
             }
         }

@@ -166,11 +166,14 @@ impl Stand {
         self.run(JobSpec::EnvCheck(CheckSpec { environment: environment.clone() })).await
     }
 
-    pub(crate) async fn remove(&self, environment: &EnvironmentDoc) -> Outcome {
+    pub(crate) fn remove_spec(&self, environment: &EnvironmentDoc) -> JobSpec {
         self.generation.set(self.generation.get() + 1);
         let generation = self.generation.get();
-        let environment = environment.clone();
-        self.run(JobSpec::EnvDelete(RemoveSpec { environment, generation })).await
+        JobSpec::EnvDelete(RemoveSpec { environment: environment.clone(), generation })
+    }
+
+    pub(crate) async fn remove(&self, environment: &EnvironmentDoc) -> Outcome {
+        self.run(self.remove_spec(environment)).await
     }
 
     pub(crate) async fn run(&self, spec: JobSpec) -> Outcome {

@@ -225,6 +225,20 @@ async fn files_and_cache_directory_may_move() {
 }
 
 #[tokio::test]
+async fn a_cache_that_comes_back_to_a_directory_finds_it_empty() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let mut moved = shop.clone();
+    moved.fastcgi.as_mut().unwrap().cache_dir.push_str("-new");
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["MISS", "HIT"]);
+    let there: ToggleResult = result(&stand.toggle(&moved, true).await);
+    assert_eq!(there.fastcgi.unwrap().purged, 1, "the entry of the directory left behind stays");
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    assert_eq!(stand.status(&shop, "/"), "MISS", "a page of before the move was served");
+}
+
+#[tokio::test]
 async fn a_site_behind_tls_is_probed_as_one() {
     let stand = Stand::start("");
     let port = free_port().unwrap();
@@ -316,6 +330,37 @@ async fn removing_takes_everything_back() {
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
     assert_eq!(stand.status(&shop, "/"), "MISS");
     let removed: hostler_protocol::job::RemoveResult = result(&stand.remove(&shop).await);
+    assert_eq!((removed.files.len(), removed.purged), (3, 1), "{removed:?}");
+    assert_eq!(files(&shop), [None, None, None], "files were left behind");
+    assert_eq!(stand.status(&shop, "/"), "none");
+}
+
+#[tokio::test]
+async fn a_removal_cancelled_at_any_step_is_undone() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let before = files(&shop);
+    for step in ["swap", "reload", "cache_purge"] {
+        let outcome = stand.cancel_at(step, stand.remove_spec(&shop)).await;
+        assert_eq!(outcome.state, OutcomeState::Cancelled, "cancelled at {step}: {outcome:#?}");
+        assert_eq!(files(&shop), before, "cancelled at {step}: {outcome:#?}");
+        assert_ne!(stand.status(&shop, "/"), "none", "cancelled at {step}: {outcome:#?}");
+    }
+    result::<hostler_protocol::job::RemoveResult>(&stand.remove(&shop).await);
+    assert_eq!(files(&shop), [None, None, None]);
+}
+
+#[tokio::test]
+async fn a_removal_takes_the_files_of_before_the_environment_named_others_too() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let mut moved = shop.clone();
+    moved.nginx.location_file = moved.nginx.location_file.replace(".conf", "-new.conf");
+    moved.fastcgi.as_mut().unwrap().cache_dir.push_str("-new");
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+    let removed: hostler_protocol::job::RemoveResult = result(&stand.remove(&moved).await);
     assert_eq!((removed.files.len(), removed.purged), (3, 1), "{removed:?}");
     assert_eq!(files(&shop), [None, None, None], "files were left behind");
     assert_eq!(stand.status(&shop, "/"), "none");
