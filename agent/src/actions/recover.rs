@@ -1,13 +1,14 @@
 //! What the agent does at its start: put back what a kill left half-changed, clear away what it
 //! left lying about.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{StepReport, StepState};
+use hostler_protocol::job::{EnvironmentDoc, StepReport, StepState};
 
-use crate::host::fastcgi::{TRASH, delete_tree};
+use crate::host::fastcgi::empty_trash;
 use crate::host::fs::{FsError, clear_staged};
 use crate::steps::leftover;
 use crate::steps::nginx;
@@ -68,35 +69,50 @@ async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<String, Failure> 
     Ok(told.unwrap_or_else(|| "nothing was left".to_owned()))
 }
 
-/// Removes staged files and trash of every environment this host remembers.
+/// Removes staged files and trash of every environment this host remembers. What one site's user
+/// put in the way keeps nobody else's from going.
 async fn clear(tools: &Tools) -> Result<u64, Failure> {
     let known = state::all(tools).await?;
     let roots = tools.roots.clone();
     blocking(move || -> Result<_, FsError> {
         let mut count = 0;
+        let mut first = None;
+        let mut note = |cleared: Result<u64, FsError>| match cleared {
+            Ok(cleared) => count += cleared,
+            Err(error) => {
+                first.get_or_insert(error);
+            }
+        };
         for applied in &known {
-            let mut parents: Vec<PathBuf> = nginx::paths(&applied.environment)
-                .iter()
-                .filter_map(|path| path.parent().map(Path::to_owned))
-                .collect();
-            let docroot = PathBuf::from(&applied.environment.docroot);
-            parents.extend([docroot.join("wp-content"), docroot]);
-            parents.dedup();
-            for parent in parents {
+            for parent in parents(&applied.environment) {
                 // What is not there, or not ours to look at any more, holds nothing of ours.
                 if let Ok(dir) = roots.dir(&parent) {
-                    count += clear_staged(&dir)? as u64;
+                    note(clear_staged(&dir).map(|cleared| cleared as u64));
                 }
             }
             for cache in &applied.cache_dirs {
                 if let Some(parent) = Path::new(cache).parent()
                     && let Ok(dir) = roots.dir(parent)
                 {
-                    count += delete_tree(&dir, OsStr::new(TRASH))?;
+                    note(empty_trash(&dir));
                 }
             }
         }
-        Ok(count)
+        first.map_or(Ok(count), Err)
     })
     .await
+}
+
+/// The directories files of an environment are staged in.
+fn parents(environment: &EnvironmentDoc) -> BTreeSet<PathBuf> {
+    let parent = |path: &Path| path.parent().map(Path::to_owned);
+    let mut parents: BTreeSet<PathBuf> =
+        nginx::paths(environment).iter().filter_map(|path| parent(path)).collect();
+    let docroot = PathBuf::from(&environment.docroot);
+    let switch = environment.redis.as_ref().and_then(|redis| redis.switch_file.as_ref());
+    parents.extend(switch.and_then(|path| parent(path.as_ref())));
+    // `wp-config.php` may stand above the docroot.
+    parents.extend(parent(&docroot));
+    parents.extend([docroot.join("wp-content"), docroot]);
+    parents
 }

@@ -28,6 +28,8 @@ const KEY_AT: u64 = 336;
 const KEY_MARK: &[u8] = b"\nKEY: ";
 /// Longest key line that is read.
 const KEY_BYTES_MAX: usize = 16 * 1024;
+/// Deepest tree that is deleted; nginx makes two levels, the trash two more.
+const TREE_LEVELS_MAX: usize = 32;
 /// Name of the directory, beside the cache directory, where entries wait to be deleted.
 pub const TRASH: &str = ".hostler-trash";
 
@@ -208,7 +210,9 @@ fn levels(dir: &Dir, digits: usize) -> Result<Vec<(OsString, FileType)>, FsError
 }
 
 /// Finds every entry that carries one of these keys, wherever it lies, and removes it (or only
-/// counts); says per key. Stops after `entries_max` entries.
+/// counts); says per key. The entry at a key's own place goes last: it tells that there are
+/// others, so a sweep that is cut short can be repeated. False when it stopped, at `entries_max`
+/// entries or because it was cancelled.
 ///
 /// # Errors
 /// Any [`FsError`] but `Outside`.
@@ -219,10 +223,15 @@ pub fn sweep_variants(
     entries_max: u64,
     cancel: &CancellationToken,
     mut found: impl FnMut(&[u8], Tally),
-) -> Result<(), FsError> {
+) -> Result<bool, FsError> {
     let mut seen = 0;
+    let mut whole = true;
     walk(cache, cancel, &mut |dir, name| {
         seen += 1;
+        if seen > entries_max {
+            whole = false;
+            return Ok(false);
+        }
         let entry = match open_entry(dir, name) {
             Ok(Some(entry)) => entry,
             Ok(None) | Err(FsError::Symlink { .. } | FsError::Kind { .. }) => return Ok(true),
@@ -231,6 +240,7 @@ pub fn sweep_variants(
         let (fd, bytes) = entry;
         if let Ok(header) = read_header(&fd)
             && keys.contains(&header.key)
+            && name != OsStr::new(&entry_name(&header.key))
         {
             let known_format = header.version == FORMAT;
             let name = name.to_string_lossy().into_owned();
@@ -240,8 +250,20 @@ pub fn sweep_variants(
                 if dry_run { Tally { found: 1, removed: 0, bytes } } else { entry.remove()? };
             found(&header.key, tally);
         }
-        Ok(seen < entries_max)
-    })
+        Ok(true)
+    })?;
+    if !whole || cancel.is_cancelled() {
+        return Ok(false);
+    }
+    for key in keys {
+        if let Some(entry) = find(cache, key)? {
+            let bytes = entry.bytes;
+            let tally =
+                if dry_run { Tally { found: 1, removed: 0, bytes } } else { entry.remove()? };
+            found(key, tally);
+        }
+    }
+    Ok(true)
 }
 
 /// Counts entries and bytes without removing anything; the flag is false when the count was
@@ -315,6 +337,47 @@ pub fn remove_in_place(cache: &Dir, cancel: &CancellationToken) -> Result<Tally,
 /// # Errors
 /// Any [`FsError`] but `Outside`; what is left is cleared away at the next start.
 pub fn delete_tree(parent: &Dir, name: &OsStr) -> Result<u64, FsError> {
+    delete_levels(parent, name, TREE_LEVELS_MAX)
+}
+
+/// Deletes everything in the trash beside a cache and then the trash itself. One bin that cannot
+/// be deleted keeps no other from it.
+///
+/// # Errors
+/// The first [`FsError`], after trying every bin.
+pub fn empty_trash(parent: &Dir) -> Result<u64, FsError> {
+    let trash = match parent.child(OsStr::new(TRASH)) {
+        Ok(trash) => trash,
+        Err(FsError::Missing { .. }) => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut files = 0;
+    let mut first = None;
+    for (bin, kind) in trash.entries()? {
+        if !matches!(kind, FileType::Directory | FileType::Unknown) {
+            continue;
+        }
+        match delete_tree(&trash, &bin) {
+            Ok(count) => files += count,
+            Err(error) => {
+                first.get_or_insert(error);
+            }
+        }
+    }
+    match first {
+        None => delete_tree(parent, OsStr::new(TRASH)).map(|more| files + more),
+        Some(error) => Err(error),
+    }
+}
+
+/// The site's user may have nested directories without end below a cache: each level takes a
+/// file descriptor and a piece of stack.
+fn delete_levels(parent: &Dir, name: &OsStr, levels: usize) -> Result<u64, FsError> {
+    if levels == 0 {
+        let path = parent.path().join(name);
+        let source = std::io::Error::other(format!("nested deeper than {TREE_LEVELS_MAX} levels"));
+        return Err(FsError::Io { action: "remove", path, source });
+    }
     let dir = match parent.child(name) {
         Ok(dir) => dir,
         Err(FsError::Missing { .. }) => return Ok(0),
@@ -324,7 +387,7 @@ pub fn delete_tree(parent: &Dir, name: &OsStr) -> Result<u64, FsError> {
     for (entry, _) in dir.entries()? {
         match rustix::fs::unlinkat(dir.fd(), &entry, AtFlags::empty()) {
             Ok(()) => files += 1,
-            Err(Errno::ISDIR | Errno::PERM) => files += delete_tree(&dir, &entry)?,
+            Err(Errno::ISDIR | Errno::PERM) => files += delete_levels(&dir, &entry, levels - 1)?,
             Err(Errno::NOENT) => {}
             Err(errno) => {
                 let path = dir.path().join(&entry);
@@ -342,105 +405,5 @@ pub fn delete_tree(parent: &Dir, name: &OsStr) -> Result<u64, FsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::{Path, PathBuf};
-
-    use super::*;
-    use crate::host::fs::Roots;
-
-    /// Writes an entry as nginx lays it out.
-    fn store(cache: &Path, name: &str, key: &str, varies: bool) -> PathBuf {
-        let (first, second) = level_names(name);
-        let dir = cache.join(first).join(second);
-        std::fs::create_dir_all(&dir).unwrap();
-        let mut bytes = vec![0; KEY_AT as usize];
-        bytes[..8].copy_from_slice(&FORMAT.to_le_bytes());
-        bytes[VARY_LENGTH_AT as usize] = u8::from(varies);
-        bytes.extend_from_slice(KEY_MARK);
-        bytes.extend_from_slice(key.as_bytes());
-        bytes.extend_from_slice(b"\nbody");
-        let path = dir.join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path
-    }
-
-    fn cache() -> (tempfile::TempDir, Dir) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().canonicalize().unwrap();
-        std::fs::create_dir(root.join("cache")).unwrap();
-        let dir = Roots::new(std::slice::from_ref(&root)).dir(&root.join("cache")).unwrap();
-        (directory, dir)
-    }
-
-    #[test]
-    fn an_entry_lies_where_nginx_puts_it() {
-        let name = entry_name(b"httpGETexample.test/");
-        assert_eq!(name.len(), 32);
-        assert_eq!(level_names("0123456789abcdef0123456789abcdef"), ("f", "de"));
-    }
-
-    #[test]
-    fn exactly_the_asked_key_goes() {
-        let (_keep, cache) = cache();
-        let one = store(cache.path(), &entry_name(b"one"), "one", false);
-        let two = store(cache.path(), &entry_name(b"two"), "two", false);
-        let tally = find(&cache, b"one").unwrap().unwrap().remove().unwrap();
-        assert_eq!((tally.found, tally.removed), (1, 1));
-        assert!(!one.exists() && two.exists());
-        assert!(find(&cache, b"one").unwrap().is_none());
-    }
-
-    #[test]
-    fn a_reader_that_holds_the_file_sees_it_voided() {
-        let (_keep, cache) = cache();
-        let path = store(cache.path(), &entry_name(b"one"), "one", false);
-        let held = std::fs::File::open(path).unwrap();
-        find(&cache, b"one").unwrap().unwrap().remove().unwrap();
-        let mut version = [9; 8];
-        std::os::unix::fs::FileExt::read_at(&held, &mut version, 0).unwrap();
-        assert_eq!(version, [0; 8]);
-    }
-
-    #[test]
-    fn variants_are_found_by_their_key_line() {
-        let (_keep, cache) = cache();
-        store(cache.path(), &entry_name(b"one"), "one", true);
-        store(cache.path(), &"ab".repeat(16), "one", true);
-        let other = store(cache.path(), &entry_name(b"two"), "two", true);
-        assert!(find(&cache, b"one").unwrap().unwrap().varies);
-        let mut removed = 0;
-        let keys = BTreeSet::from([b"one".to_vec()]);
-        let token = CancellationToken::new();
-        let add = |_: &[u8], tally: Tally| removed += tally.removed;
-        sweep_variants(&cache, &keys, false, 100, &token, add).unwrap();
-        assert_eq!(removed, 2);
-        assert!(other.exists(), "another key's variant was removed");
-    }
-
-    #[test]
-    fn a_count_stops_at_its_limit() {
-        let (_keep, cache) = cache();
-        for key in ["a", "b", "c"] {
-            store(cache.path(), &entry_name(key.as_bytes()), key, false);
-        }
-        let token = CancellationToken::new();
-        let (tally, whole) = count(&cache, 10, &token).unwrap();
-        assert_eq!((tally.found, tally.removed, whole), (3, 0, true));
-        let (tally, whole) = count(&cache, 2, &token).unwrap();
-        assert_eq!((tally.found, whole), (2, false));
-    }
-
-    #[test]
-    fn setting_aside_takes_level_directories_only() {
-        let (keep, cache) = cache();
-        store(cache.path(), &entry_name(b"a"), "a", false);
-        std::fs::create_dir(cache.path().join("other")).unwrap();
-        let root = keep.path().canonicalize().unwrap();
-        let parent = Roots::new(std::slice::from_ref(&root)).dir(&root).unwrap();
-        let trash = parent.make_child(OsStr::new(TRASH)).unwrap();
-        assert_eq!(set_aside(&cache, &trash).unwrap(), 1);
-        assert!(cache.path().join("other").exists());
-        assert_eq!(delete_tree(&parent, OsStr::new(TRASH)).unwrap(), 1);
-        assert!(!root.join(TRASH).exists());
-    }
-}
+#[path = "fastcgi_tests.rs"]
+mod tests;

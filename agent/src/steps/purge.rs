@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hostler_protocol::job::{
-    Code, EnvironmentDoc, FastcgiDoc, FastcgiPurge, PROBED_URLS_MAX, UrlPurge,
+    Code, EnvironmentDoc, FastcgiDoc, FastcgiPurge, PROBED_URLS_MAX, PURGE_URLS_MAX, UrlPurge,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -152,14 +152,20 @@ pub async fn all(
     dry_run: bool,
 ) -> Result<FastcgiPurge, Failure> {
     if dry_run {
-        let counted = move || fastcgi::count(&cache, COUNTED_ENTRIES_MAX, &cancel);
+        let counted = move || -> Result<_, Failure> {
+            let counted = fastcgi::count(&cache, COUNTED_ENTRIES_MAX, &cancel)?;
+            still_wanted(&cancel)?;
+            Ok(counted)
+        };
         let (tally, counted) = blocking(counted).await?;
         return Ok(result(tally, counted));
     }
     let roots = tools.roots.clone();
-    let (tally, counted) = blocking(move || {
+    let (tally, counted) = blocking(move || -> Result<_, Failure> {
         let Some((trash, bin)) = set_aside(&roots, &cache, &name)? else {
-            return fastcgi::remove_in_place(&cache, &cancel).map(|tally| (tally, true));
+            let tally = fastcgi::remove_in_place(&cache, &cancel)?;
+            still_wanted(&cancel)?;
+            return Ok((tally, true));
         };
         let (mut tally, counted) =
             fastcgi::count(&bin, COUNTED_ENTRIES_MAX, &CancellationToken::new())?;
@@ -169,6 +175,15 @@ pub async fn all(
     })
     .await?;
     Ok(result(tally, counted))
+}
+
+/// # Errors
+/// `CANCELLED`: work that stopped early did not do what it was asked.
+fn still_wanted(cancel: &CancellationToken) -> Result<(), Failure> {
+    match cancel.is_cancelled() {
+        true => Err(Failure::new(Code::Cancelled, "the job was cancelled")),
+        false => Ok(()),
+    }
 }
 
 /// Renames the level directories into a bin in the trash beside the cache; `None` when that is
@@ -219,6 +234,10 @@ fn result(tally: Tally, counted: bool) -> FastcgiPurge {
 /// # Errors
 /// `SPEC_INVALID`, `URL_FOREIGN`.
 pub fn pages(domain: &str, urls: &[String]) -> Result<Vec<PageUrl>, Failure> {
+    if urls.len() > PURGE_URLS_MAX {
+        let message = format!("{} URLs in one purge; the limit is {PURGE_URLS_MAX}", urls.len());
+        return Err(Failure::new(Code::SpecInvalid, message));
+    }
     urls.iter()
         .map(|url| {
             let page = PageUrl::parse(url).ok_or_else(|| {
@@ -305,9 +324,7 @@ fn remove(
     let mut varying: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for (place, page) in asked.iter().enumerate() {
         for key in &page.keys {
-            if cancel.is_cancelled() {
-                return Err(Failure::new(Code::Cancelled, "the job was cancelled"));
-            }
+            still_wanted(cancel)?;
             let Some(entry) = fastcgi::find(cache, key)? else {
                 if page.varies {
                     varying.insert(key.clone(), place);
@@ -338,13 +355,58 @@ fn remove_variants(
     tallies: &mut [Tally],
 ) -> Result<(), Failure> {
     let keys: BTreeSet<_> = varying.keys().cloned().collect();
-    fastcgi::sweep_variants(cache, &keys, dry_run, SCANNED_ENTRIES_MAX, cancel, |key, tally| {
+    let add = |key: &[u8], tally| {
         if let Some(place) = varying.get(key) {
             tallies[*place].add(tally);
         }
-    })?;
-    if cancel.is_cancelled() {
-        return Err(Failure::new(Code::Cancelled, "the job was cancelled"));
+    };
+    let whole = fastcgi::sweep_variants(cache, &keys, dry_run, SCANNED_ENTRIES_MAX, cancel, add)?;
+    still_wanted(cancel)?;
+    if whole {
+        return Ok(());
     }
-    Ok(())
+    let message = format!(
+        "the cache holds more than {SCANNED_ENTRIES_MAX} entries: not all were searched for variants"
+    );
+    Err(Failure::new(Code::FileFailed, message).with_hint("Purge the whole cache instead."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::host::fake::Faults;
+    use crate::policy::Policy;
+
+    #[tokio::test]
+    async fn a_purge_cancelled_on_its_way_never_says_it_succeeded() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("cache/a/bc")).unwrap();
+        std::fs::write(root.join("cache/a/bc/entry"), "x").unwrap();
+        // Nothing can be set aside: the name is taken.
+        std::fs::write(root.join(TRASH), "").unwrap();
+        let policy = Policy { roots: vec![root.clone()], ..Policy::default() };
+        let state = root.join("state");
+        let clock = Clock::system();
+        let tools = Tools::new(policy, state, Duration::from_secs(1), clock, Faults::default());
+        let cancelled = CancellationToken::new();
+        cancelled.cancel();
+        for dry_run in [true, false] {
+            let cache = tools.roots.dir(&root.join("cache")).unwrap();
+            let purged = all(&tools, "bin".to_owned(), cancelled.clone(), cache, dry_run).await;
+            assert!(purged.unwrap_err().is_cancelled(), "dry run: {dry_run}");
+        }
+        let cache = tools.roots.dir(&root.join("cache")).unwrap();
+        let wanted = CancellationToken::new();
+        assert_eq!(all(&tools, "bin".to_owned(), wanted, cache, false).await.unwrap().removed, 1);
+    }
+
+    #[test]
+    fn one_purge_names_no_more_urls_than_the_limit() {
+        let mut urls = vec!["http://shop.test/".to_owned(); PURGE_URLS_MAX];
+        assert_eq!(pages("shop.test", &urls).unwrap().len(), PURGE_URLS_MAX);
+        urls.push("http://shop.test/".to_owned());
+        assert_eq!(pages("shop.test", &urls).unwrap_err().code(), "SPEC_INVALID");
+    }
 }
