@@ -368,9 +368,12 @@ pub fn clear_staged(dir: &Dir) -> Result<usize, FsError> {
     let mut cleared = 0;
     for (name, _) in dir.entries()? {
         if name.as_encoded_bytes().starts_with(STAGED_PREFIX.as_bytes()) {
-            let place = rustix::fs::unlinkat(&dir.fd, &name, AtFlags::empty());
-            place.map_err(|errno| explain(errno, &dir.path.join(&name), "remove"))?;
-            cleared += 1;
+            match rustix::fs::unlinkat(&dir.fd, &name, AtFlags::empty()) {
+                Ok(()) => cleared += 1,
+                // A directory of that name is none of ours.
+                Err(Errno::ISDIR | Errno::PERM | Errno::NOENT) => {}
+                Err(errno) => return Err(explain(errno, &dir.path.join(&name), "remove")),
+            }
         }
     }
     Ok(cleared)
@@ -400,6 +403,19 @@ mod tests {
         assert!(matches!(place.read(2), Err(FsError::TooLarge { .. })));
         assert_eq!(place.dir().entries().unwrap().len(), 1, "a staged file was left");
         assert!(place.remove().unwrap() && !place.remove().unwrap());
+    }
+
+    #[test]
+    fn staged_files_go_and_a_directory_of_such_a_name_stays() {
+        let (directory, roots) = roots();
+        let root = directory.path().canonicalize().unwrap();
+        for n in 0..4 {
+            std::fs::create_dir(root.join(format!("{STAGED_PREFIX}dir{n}"))).unwrap();
+            std::fs::write(root.join(format!("{STAGED_PREFIX}file{n}")), "x").unwrap();
+        }
+        std::fs::write(root.join("kept"), "x").unwrap();
+        assert_eq!(clear_staged(&roots.dir(&root).unwrap()).unwrap(), 4);
+        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 5);
     }
 
     #[test]

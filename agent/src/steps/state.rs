@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::run::{Failure, blocking};
 use super::tools::Tools;
-use crate::host::fs::{FsError, Look};
+use crate::host::fs::{FsError, Look, STAGED_PREFIX};
 
 const KIND: &str = "environments";
 const STATE_BYTES_MAX: u64 = 256 * 1024;
@@ -119,10 +119,47 @@ pub async fn all(tools: &Tools) -> Result<Vec<Applied>, Failure> {
         };
         let read =
             |path: std::path::PathBuf| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
-        let mut found: Vec<Applied> =
-            listing.filter_map(Result::ok).filter_map(|entry| read(entry.path())).collect();
+        // What a kill left half-written is no claim to anything.
+        let whole = |entry: &std::fs::DirEntry| {
+            !entry.file_name().as_encoded_bytes().starts_with(STAGED_PREFIX.as_bytes())
+        };
+        let mut found: Vec<Applied> = listing
+            .filter_map(Result::ok)
+            .filter(whole)
+            .filter_map(|entry| read(entry.path()))
+            .collect();
         found.sort_by(|a, b| a.environment.id.cmp(&b.environment.id));
         Ok(found)
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use hostler_protocol::job::AppKind;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::host::fake::Faults;
+    use crate::policy::Policy;
+    use crate::steps::render::tests::environment;
+
+    #[tokio::test]
+    async fn a_state_file_left_half_written_claims_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().canonicalize().unwrap();
+        let (clock, faults) = (Clock::system(), Faults::default());
+        let tools =
+            Tools::new(Policy::default(), state.clone(), Duration::from_secs(1), clock, faults);
+        let applied = Applied::new(environment(AppKind::Php));
+        save(&tools, &applied).await.unwrap();
+        let id = applied.environment.id.clone();
+        let staged = state.join(KIND).join(format!("{STAGED_PREFIX}{id}.json"));
+        std::fs::copy(state.join(KIND).join(format!("{id}.json")), staged).unwrap();
+        assert_eq!(all(&tools).await.unwrap(), [applied]);
+        forget(&tools, &id).await.unwrap();
+        assert_eq!(all(&tools).await.unwrap(), []);
+    }
 }
