@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{Code, EnvironmentDoc, JobSpec, Outcome, OutcomeState, StepReport};
 use serde_json::Value;
 
@@ -67,7 +68,12 @@ impl Actions {
         let started_at_us = clock.now_us();
         let mut run = Run::new(context, clock.clone(), self.tools.faults.clone());
         let work = Box::pin(self.dispatch(&mut run, &spec));
-        let ended = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        let ended = AssertUnwindSafe(work).catch_unwind().await;
+        let mut put_right = Vec::new();
+        if ended.is_err() {
+            put_right = self.put_right(&spec.environment().id).await;
+        }
+        let ended = ended.unwrap_or_else(|panic| {
             let what = panic
                 .downcast_ref::<&str>()
                 .map(|text| (*text).to_owned())
@@ -86,10 +92,15 @@ impl Actions {
             state,
             result,
             error,
-            steps: run.into_reports(),
+            steps: run.into_reports().into_iter().chain(put_right).collect(),
             started_at_us,
             finished_at_us: clock.now_us(),
         }
+    }
+
+    /// Puts back what an attempt left half-changed that was cut off; empty when there is nothing.
+    pub async fn put_right(&self, environment: &EnvironmentId) -> Vec<StepReport> {
+        recover::put_right(&self.tools, environment).await
     }
 
     /// At the agent's start: puts back what a killed agent left half-changed and clears away

@@ -36,6 +36,14 @@ pub(super) async fn recover(tools: &Tools) -> Vec<StepReport> {
     reports
 }
 
+/// Puts one environment right; nothing is reported when nothing was left.
+pub(super) async fn put_right(tools: &Tools, id: &EnvironmentId) -> Vec<StepReport> {
+    let started_us = tools.clock.monotonic_us();
+    let _alone = tools.nginx_lock.lock().await;
+    let told = leftover::put_back(tools, id).await.transpose();
+    told.map(|told| report(tools, "rollback", started_us, told)).into_iter().collect()
+}
+
 fn report(tools: &Tools, step: &str, started_us: u64, told: Result<String, Failure>) -> StepReport {
     let (state, message) = match told {
         Ok(message) => (StepState::RolledBack, message),

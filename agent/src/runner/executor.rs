@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{JobSpec, Outcome, Progress, StepReport};
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::mpsc;
@@ -27,6 +28,9 @@ pub trait Worker: Send + Sync {
     /// Runs an attempt to its end; never fails, an outcome says how it went.
     fn run(&self, work: Work) -> BoxFuture<'static, Outcome>;
 
+    /// Puts right what an attempt left half-done that was cut off while the agent goes on.
+    fn put_right(&self, environment: EnvironmentId) -> BoxFuture<'static, Vec<StepReport>>;
+
     /// Puts the host in a defined state after the agent was stopped in the middle of something.
     fn recover(&self) -> BoxFuture<'static, Vec<StepReport>>;
 }
@@ -40,6 +44,11 @@ impl Worker for Actions {
         let Work { attempt, spec, cancel, progress } = work;
         let context = JobContext { attempt, cancel, progress: ProgressSink(progress) };
         async move { Actions::run(&actions, spec, context).await }.boxed()
+    }
+
+    fn put_right(&self, environment: EnvironmentId) -> BoxFuture<'static, Vec<StepReport>> {
+        let actions = self.clone();
+        async move { Actions::put_right(&actions, &environment).await }.boxed()
     }
 
     fn recover(&self) -> BoxFuture<'static, Vec<StepReport>> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use hostler_protocol::id::BootId;
-use hostler_protocol::job::{JobSpec, Progress};
+use hostler_protocol::job::{JobSpec, Progress, StepReport};
 use hostler_protocol::message::{AttemptRef, ToController};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
@@ -22,6 +22,8 @@ use crate::journal::{Contents, Journal};
 const OUTBOX_MAX: usize = 512;
 /// Lines of progress of one action waiting to be passed on.
 const PROGRESS_MAX: usize = 64;
+/// How long it may take to put right what an action left that was cut off.
+const PUT_RIGHT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Events waiting for the loop.
 const EVENTS_MAX: usize = 256;
 
@@ -147,7 +149,7 @@ impl Shell {
 
     fn handle(&mut self, input: Input) {
         match &input {
-            Input::Ended { attempt, .. } | Input::Vanished { attempt } => {
+            Input::Ended { attempt, .. } | Input::Vanished { attempt, .. } => {
                 self.running.remove(attempt);
             }
             Input::Introduce
@@ -244,20 +246,25 @@ impl Shell {
         tracing::info!(job = %attempt.job, attempt = attempt.attempt, kind = spec.job_type().as_str(), "job starts");
         let cancel = CancellationToken::new();
         let (progress, lines) = mpsc::channel(PROGRESS_MAX);
+        let environment = spec.environment().id.clone();
         let work = Work { attempt: attempt.clone(), spec, cancel: cancel.clone(), progress };
         let action = tokio::spawn(self.executor.run(work));
         let abort = action.abort_handle();
         let events = self.events.clone();
-        tokio::spawn(supervise(attempt.clone(), action, lines, events));
+        let executor = self.executor.clone();
+        let put_right = async move { executor.put_right(environment).await };
+        tokio::spawn(supervise(attempt.clone(), action, lines, put_right, events));
         self.running.insert(attempt, Running { cancel, abort });
     }
 }
 
-/// Passes on an action's progress and then its end, in that order.
+/// Passes on an action's progress and then its end, in that order; puts right what it left if it
+/// has none of its own.
 async fn supervise(
     attempt: AttemptRef,
     action: tokio::task::JoinHandle<hostler_protocol::job::Outcome>,
     mut lines: mpsc::Receiver<Progress>,
+    put_right: impl Future<Output = Vec<StepReport>>,
     events: mpsc::Sender<Event>,
 ) {
     // The channel ends when the action, and with it the sender, is gone.
@@ -271,7 +278,9 @@ async fn supervise(
         }
         Err(error) => {
             tracing::error!(job = %attempt.job, attempt = attempt.attempt, %error, "job broke off");
-            Input::Vanished { attempt }
+            // Its end is told when the host is in a defined state, or does not get into one.
+            let steps = tokio::time::timeout(PUT_RIGHT_TIMEOUT, put_right).await;
+            Input::Vanished { attempt, steps: steps.unwrap_or_default() }
         }
     };
     report(&events, input).await;

@@ -237,6 +237,29 @@ async fn a_job_that_runs_too_long_is_stopped() {
 }
 
 #[tokio::test]
+async fn a_job_that_does_not_stop_is_cut_off_and_what_it_left_put_right() {
+    let controller = Controller::start();
+    let dir = enrolled(&controller).await;
+    let (hand, shutdown, a) = (Hand::deaf(), CancellationToken::new(), attempt(1, 1));
+    let config = Config {
+        stop_secs: 1,
+        drain_secs: 0,
+        state_dir: dir.path().to_owned(),
+        ..Config::default()
+    };
+    let agent = start(&config, Arc::new(hand), Clock::system(), shutdown.clone()).unwrap();
+    let peer = controller.welcomed(1).await;
+    let mut stream = peer.run(&a, spec(), 1).await;
+    stream.next().await;
+    stream.next().await;
+    let outcome = read_outcome(stream.next().await, &a);
+    assert_eq!(outcome.error.map(|error| error.code).as_deref(), Some("TIMED_OUT"));
+    assert_eq!(outcome.steps[0].step, "rollback", "nothing was put right: {:?}", outcome.steps);
+    shutdown.cancel();
+    soon("the end of the agent", agent.stopped()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_revoked_host_keeps_trying_at_the_slowest_pace() {
     let controller = Controller::start();
     let dir = enrolled(&controller).await;

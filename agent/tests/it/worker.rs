@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hostler_agent::runner::{Work, Worker};
+use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{
     Code, JobError, Outcome, OutcomeState, Progress, StepReport, StepState,
 };
@@ -16,6 +17,7 @@ use tokio::sync::Semaphore;
 #[derive(Clone)]
 pub(crate) struct Hand {
     permits: Arc<Semaphore>,
+    deaf: bool,
     started: Arc<Mutex<HashMap<AttemptRef, u32>>>,
 }
 
@@ -29,7 +31,12 @@ impl Hand {
 
     /// A hand whose jobs run until [`Hand::let_go`].
     pub(crate) fn slow() -> Self {
-        Self { permits: Arc::new(Semaphore::new(0)), started: Arc::default() }
+        Self { permits: Arc::new(Semaphore::new(0)), deaf: false, started: Arc::default() }
+    }
+
+    /// A hand whose jobs do not stop when they are told to.
+    pub(crate) fn deaf() -> Self {
+        Self { deaf: true, ..Self::slow() }
     }
 
     /// Lets one job end.
@@ -51,7 +58,7 @@ fn outcome(state: OutcomeState, error: Option<JobError>) -> Outcome {
 impl Worker for Hand {
     fn run(&self, work: Work) -> BoxFuture<'static, Outcome> {
         *self.started.lock().unwrap().entry(work.attempt.clone()).or_default() += 1;
-        let permits = self.permits.clone();
+        let (permits, deaf) = (self.permits.clone(), self.deaf);
         async move {
             let step = "stand_by".to_owned();
             let line =
@@ -62,11 +69,20 @@ impl Worker for Hand {
                     permit.expect("the semaphore is never closed").forget();
                     outcome(OutcomeState::Succeeded, None)
                 }
-                () = work.cancel.cancelled() => {
+                () = work.cancel.cancelled(), if !deaf => {
                     let error = JobError::new(Code::Cancelled, "told to stop");
                     outcome(OutcomeState::Cancelled, Some(error))
                 }
             }
+        }
+        .boxed()
+    }
+
+    fn put_right(&self, _: EnvironmentId) -> BoxFuture<'static, Vec<StepReport>> {
+        async {
+            let step = "rollback".to_owned();
+            let state = StepState::RolledBack;
+            vec![StepReport { step, state, message: String::new(), took_us: 0 }]
         }
         .boxed()
     }

@@ -62,6 +62,21 @@ async fn the_next_job_puts_right_what_a_dropped_one_left() {
 }
 
 #[tokio::test]
+async fn what_a_job_left_that_was_cut_off_is_put_right_without_a_restart() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    let spec = stand.toggle_spec(&shop, Some(true), None);
+    stand.kill_at("effect", spec).await;
+    stand.faults.clear();
+    assert_eq!(stand.status(&shop, "/"), "MISS", "the new configuration was live");
+    let steps = stand.actions.put_right(&shop.id).await;
+    assert_eq!(steps.len(), 1, "{steps:#?}");
+    assert_eq!(stand.status(&shop, "/"), "OFF", "{steps:#?}");
+    assert!(stand.actions.put_right(&shop.id).await.is_empty());
+}
+
+#[tokio::test]
 async fn trash_of_a_killed_purge_is_cleared_away() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());

@@ -63,7 +63,13 @@ impl Core {
         self.finish(attempt, &outcome, effects);
     }
 
-    pub(super) fn vanished(&mut self, attempt: AttemptRef, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn vanished(
+        &mut self,
+        attempt: AttemptRef,
+        steps: Vec<StepReport>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let (state, error, since_us) = match self.attempts.get(&attempt) {
             Some(State::Running { since_us, .. }) => {
                 let error = JobError::new(Code::InternalError, "the action broke off");
@@ -91,7 +97,7 @@ impl Core {
             )
             | None => return,
         };
-        let outcome = failure(state, error, Vec::new(), since_us, now.wall_us);
+        let outcome = failure(state, error, steps, since_us, now.wall_us);
         self.finish(attempt, &outcome, effects);
     }
 

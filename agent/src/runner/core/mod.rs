@@ -65,8 +65,9 @@ pub enum Input {
     Progress { attempt: AttemptRef, progress: Progress },
     /// An action ended.
     Ended { attempt: AttemptRef, outcome: Outcome },
-    /// An action is gone without an outcome: it was aborted, or panicked.
-    Vanished { attempt: AttemptRef },
+    /// An action is gone without an outcome: it was aborted, or panicked. What it left half-done
+    /// has been put right, as these steps say.
+    Vanished { attempt: AttemptRef, steps: Vec<StepReport> },
     /// The actions have put the host in a defined state after the last stop.
     Recovered { steps: Vec<StepReport> },
     /// No new work from now on.
@@ -266,7 +267,9 @@ impl Core {
                 self.progress(attempt, &progress, &mut effects);
             }
             Input::Ended { attempt, outcome } => self.ended(attempt, outcome, &mut effects),
-            Input::Vanished { attempt } => self.vanished(attempt, now, &mut effects),
+            Input::Vanished { attempt, steps } => {
+                self.vanished(attempt, steps, now, &mut effects);
+            }
             Input::Recovered { steps } => self.recovered(&steps, now, &mut effects),
             Input::Drain => self.draining = true,
             Input::Timeout => self.timeout(now, &mut effects),

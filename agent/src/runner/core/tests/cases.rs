@@ -157,7 +157,8 @@ fn time_runs_out_politely_first() {
     assert_eq!(core.next_timeout(), Some(65_000));
     assert_eq!(core.handle(Input::Timeout, at(65_000)), [Effect::Abort { attempt: a.clone() }]);
     assert_eq!(core.handle(Input::Timeout, at(99_000)), [], "once is enough");
-    let ended = journalled(&core.handle(Input::Vanished { attempt: a }, at(65_001)));
+    let ended =
+        journalled(&core.handle(Input::Vanished { attempt: a, steps: Vec::new() }, at(65_001)));
     assert_eq!((ended.state, code(&ended)), (OutcomeState::Failed, "TIMED_OUT"));
 }
 
@@ -194,7 +195,7 @@ fn a_rollback_that_failed_is_told_even_when_time_was_up() {
 fn an_action_that_breaks_off_is_a_defect_and_an_outcome() {
     let a = attempt(1, 1);
     let mut core = running(&a);
-    let ended = journalled(&core.handle(Input::Vanished { attempt: a }, at(1)));
+    let ended = journalled(&core.handle(Input::Vanished { attempt: a, steps: Vec::new() }, at(1)));
     assert_eq!(code(&ended), "INTERNAL_ERROR");
 }
 

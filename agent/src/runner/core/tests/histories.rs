@@ -147,7 +147,7 @@ impl World {
                 }
                 Effect::Abort { attempt } => {
                     self.actions.retain(|running| *running != attempt);
-                    self.handle(Input::Vanished { attempt });
+                    self.handle(Input::Vanished { attempt, steps: Vec::new() });
                 }
                 Effect::Cancel { .. } | Effect::Introduce(_) | Effect::Send(_) => {}
             }
