@@ -1,4 +1,5 @@
-//! Many hosts in one process: each enrols as a real one does and then keeps an idle session, with
+//! Many hosts in one process: each enrols as a real one does (from a loopback address of its own,
+//! since one address may not enrol a thousand hosts a minute) and then keeps an idle session, with
 //! heartbeats, over a few shared sockets. Runs as `bench swarm <file of join strings>`.
 
 use std::io::Write;
@@ -8,12 +9,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hostler_agent::clock::Clock;
-use hostler_agent::identity::{self, Enrolment, tls};
+use hostler_agent::identity::{Card, Identity, tls};
 use hostler_protocol::codec::{self, Decoder};
 use hostler_protocol::id::BootId;
 use hostler_protocol::join::Join;
-use hostler_protocol::message::{Hello, ToAgent, ToController};
+use hostler_protocol::message::{EnrolRequest, Enrolled, Hello, ToAgent, ToController, close};
 use hostler_protocol::{CONTROLLER_NAME, KEEP_ALIVE_SECS, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -22,6 +25,9 @@ use super::Res;
 /// Handshakes at once: more would only wait for each other on a small machine.
 const AT_ONCE: usize = 16;
 const ENDPOINTS: usize = 4;
+/// How often, and after which pause, a host asks again when the controller has no time for it.
+const TRIES_MAX: usize = 200;
+const RATE_LIMITED_PAUSE: Duration = Duration::from_millis(250);
 const READ_BYTES: usize = 4 * 1024;
 const FACTS: &[u8] = br#"{"hostname":"swarm","os":"linux","arch":"x86_64"}"#;
 
@@ -32,10 +38,6 @@ const FACTS: &[u8] = br#"{"hostname":"swarm","os":"linux","arch":"x86_64"}"#;
 pub async fn run(file: &Path) -> Res<()> {
     let text = std::fs::read_to_string(file)?;
     let joins: Vec<Join> = text.lines().map(Join::parse).collect::<Result<_, _>>()?;
-    // Where there is memory to write to, the hosts' files need not wait for a disk.
-    let memory = Path::new("/dev/shm");
-    let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    let dir = tempfile::Builder::new().prefix("hostler-swarm-").tempdir_in(place)?;
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let endpoints: Vec<quinn::Endpoint> =
         (0..ENDPOINTS).map(|_| quinn::Endpoint::client(any)).collect::<Result<_, _>>()?;
@@ -43,12 +45,12 @@ pub async fn run(file: &Path) -> Res<()> {
     let (limit, count) = (Arc::new(Semaphore::new(AT_ONCE)), joins.len());
     let (connected, mut sessions) = (Arc::new(Semaphore::new(0)), JoinSet::new());
     for (number, join) in joins.into_iter().enumerate() {
-        let state_dir = dir.path().join(number.to_string());
         let endpoint = endpoints[number % ENDPOINTS].clone();
         let (limit, connected) = (Arc::clone(&limit), Arc::clone(&connected));
         sessions.spawn(async move {
             let turn = limit.acquire().await?;
-            let mut session = Session::open(&join, &state_dir, &endpoint).await?;
+            let identity = enrol(&join, number).await?;
+            let mut session = Session::open(&identity, &endpoint).await?;
             drop(turn);
             connected.add_permits(1);
             session.idle().await
@@ -68,6 +70,54 @@ pub async fn run(file: &Path) -> Res<()> {
     }
 }
 
+/// Asks for an identity until the controller has time for it.
+async fn enrol(join: &Join, number: usize) -> Res<Identity> {
+    let key = KeyPair::generate()?;
+    for _ in 0..TRIES_MAX {
+        match ask(join, number, &key).await? {
+            ToAgent::Enrolled(Enrolled { host, name, chain, root }) => {
+                let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+                return Ok(Identity {
+                    card: Card { host, name, controllers: join.addresses.clone() },
+                    chain: chain.into_iter().map(CertificateDer::from).collect(),
+                    root: CertificateDer::from(root),
+                    key: PrivateKeyDer::Pkcs8(key),
+                });
+            }
+            ToAgent::EnrolRefused { code, .. } if code == "RATE_LIMITED" => {
+                tokio::time::sleep(RATE_LIMITED_PAUSE).await;
+            }
+            other => return Err(format!("the controller did not enrol a host: {other:?}").into()),
+        }
+    }
+    Err("the controller never had time to enrol a host".into())
+}
+
+async fn ask(join: &Join, number: usize, key: &KeyPair) -> Res<ToAgent> {
+    let place = |number: usize| u8::try_from(number % 250 + 1).unwrap_or(1);
+    let source = SocketAddr::from(([127, 0, place(number / 250), place(number)], 0));
+    let endpoint = quinn::Endpoint::client(source)?;
+    let address: SocketAddr = join.addresses.first().ok_or("no address")?.parse()?;
+    let (config, _root) = tls::enrolment_config(join.pin)?;
+    let connection = endpoint.connect_with(config, address, CONTROLLER_NAME)?.await?;
+    let mut session = Session::over(connection).await?;
+    let csr = CertificateParams::new(Vec::<String>::new())?.serialize_request(key)?;
+    let request = EnrolRequest {
+        version_min: PROTOCOL_VERSION_MIN,
+        version_max: PROTOCOL_VERSION,
+        token: join.token.clone(),
+        secret: join.secret.to_vec(),
+        csr: csr.der().to_vec(),
+        hostname: "swarm".to_owned(),
+        facts: FACTS.to_vec(),
+    };
+    session.say(&ToController::Enrol(request)).await?;
+    let answer = session.hear().await?;
+    session.connection.close(close::DONE.into(), b"");
+    endpoint.wait_idle().await;
+    Ok(answer)
+}
+
 struct Session {
     connection: quinn::Connection,
     send: quinn::SendStream,
@@ -76,18 +126,11 @@ struct Session {
 }
 
 impl Session {
-    async fn open(join: &Join, state_dir: &Path, endpoint: &quinn::Endpoint) -> Res<Self> {
-        identity::prepare_state_dir(state_dir)?;
-        let hostname = "swarm".to_owned();
-        let facts = FACTS.to_vec();
-        let enrolment = Enrolment { join, state_dir, hostname, facts, replace: false };
-        identity::enrol(enrolment).await?;
-        let config = tls::session_config(&identity::load(state_dir)?)?;
-        std::fs::remove_dir_all(state_dir)?;
-        let address: SocketAddr = join.addresses.first().ok_or("no address")?.parse()?;
+    async fn open(identity: &Identity, endpoint: &quinn::Endpoint) -> Res<Self> {
+        let config = tls::session_config(identity)?;
+        let address: SocketAddr = identity.card.controllers.first().ok_or("no address")?.parse()?;
         let connection = endpoint.connect_with(config, address, CONTROLLER_NAME)?.await?;
-        let (send, receive) = connection.open_bi().await?;
-        let mut session = Self { connection, send, receive, decoder: Decoder::new() };
+        let mut session = Self::over(connection).await?;
         let clock = Clock::system();
         let hello = Hello {
             version_min: PROTOCOL_VERSION_MIN,
@@ -111,6 +154,11 @@ impl Session {
             | ToAgent::Enrolled(_)
             | ToAgent::EnrolRefused { .. } => Err("the controller did not welcome a host".into()),
         }
+    }
+
+    async fn over(connection: quinn::Connection) -> Res<Self> {
+        let (send, receive) = connection.open_bi().await?;
+        Ok(Self { connection, send, receive, decoder: Decoder::new() })
     }
 
     async fn say(&mut self, message: &ToController) -> Res<()> {
