@@ -87,7 +87,16 @@ async fn enrol(join: &Join, number: usize) -> Res<Identity> {
             ToAgent::EnrolRefused { code, .. } if code == "RATE_LIMITED" => {
                 tokio::time::sleep(RATE_LIMITED_PAUSE).await;
             }
-            other => return Err(format!("the controller did not enrol a host: {other:?}").into()),
+            other @ (ToAgent::Welcome(_)
+            | ToAgent::Refused { .. }
+            | ToAgent::HeartbeatAck { .. }
+            | ToAgent::Run { .. }
+            | ToAgent::Cancel { .. }
+            | ToAgent::Ack { .. }
+            | ToAgent::Drain { .. }
+            | ToAgent::EnrolRefused { .. }) => {
+                return Err(format!("the controller did not enrol a host: {other:?}").into());
+            }
         }
     }
     Err("the controller never had time to enrol a host".into())
