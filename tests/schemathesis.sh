@@ -57,7 +57,7 @@ attack() {
     config=$1
     shift
     "$venv/bin/schemathesis" --config-file "$config" run "$base/openapi.json" \
-        --url "$base" --max-examples "$examples" --seed 1 --workers 1 \
+        --url "$base" --max-examples "$examples" --seed 1 --workers 1 --request-timeout 70 \
         --exclude-path /api/events --exclude-path '/api/jobs/{id}/events' "$@" || {
         status=$?
         grep -E 'ERROR|WARN' "$work/log" | tail -20

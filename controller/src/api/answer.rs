@@ -58,13 +58,19 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let mut values = headers.get_all(&IDEMPOTENCY_KEY).iter();
     let (first, second) = (values.next(), values.next());
     let Some(first) = first else { return Ok(None) };
-    let text = first.to_str().ok().map(|text| text.trim().trim_matches('"'));
-    let text = text.filter(|text| (1..=KEY_BYTES_MAX).contains(&text.len()) && second.is_none());
-    text.map(|text| Some(text.to_owned())).ok_or_else(|| {
+    let text = first.to_str().ok().filter(|text| text.len() <= KEY_BYTES_MAX && second.is_none());
+    text.and_then(unquoted).map(|text| Some(text.to_owned())).ok_or_else(|| {
         let detail =
             format!("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible ASCII characters");
         ApiError::new(StatusCode::BAD_REQUEST, "IDEMPOTENCY_KEY_INVALID", detail)
     })
+}
+
+/// A key, bare or between quotation marks: visible ASCII without quotation marks of its own.
+fn unquoted(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    let visible = |b: u8| b.is_ascii_graphic() && b != b'"';
+    (!inner.is_empty() && inner.bytes().all(visible)).then_some(inner)
 }
 
 /// `wait=N` of a `Prefer` header (RFC 7240); what is not understood is ignored, as it says.
@@ -157,6 +163,8 @@ mod tests {
         let read = |value: &str| key(&headers("idempotency-key", value));
         assert_eq!(read("\"abc\"").unwrap(), read("abc").unwrap());
         assert_eq!(key(&HeaderMap::new()).unwrap(), None);
-        assert!(read("").is_err() && read(&"k".repeat(KEY_BYTES_MAX + 1)).is_err());
+        for bad in ["", "\"", "\"\"", "a b", "a\"b", "\"a", &"k".repeat(KEY_BYTES_MAX + 1)] {
+            assert!(read(bad).is_err(), "{bad:?} was taken for a key");
+        }
     }
 }

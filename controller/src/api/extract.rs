@@ -10,7 +10,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::problem::ApiError;
 
@@ -71,9 +73,9 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 /// Reads a JSON document; what is wrong is told with the place it is at.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+fn parse<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value: T = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let place = pointer(error.path());
         let error = error.into_inner();
         match error.classify() {
@@ -84,7 +86,33 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         }
     })?;
     reader.end().map_err(|error| not_json(&error))?;
-    Ok(value)
+    // serde takes an array for an object, its fields in their order; nobody means that.
+    let raw: Value = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
+    let read = serde_json::to_value(&value).map_err(|error| not_json(&error))?;
+    match array_for_object(&raw, &read, String::new()) {
+        Some(place) => Err(ApiError::field("INVALID_REQUEST", place, "an object is expected here")),
+        None => Ok(value),
+    }
+}
+
+/// Where the raw document has an array and what was read of it an object.
+fn array_for_object(raw: &Value, read: &Value, place: String) -> Option<String> {
+    match (raw, read) {
+        (Value::Array(_), Value::Object(_)) => Some(place),
+        (Value::Object(raw), Value::Object(read)) => raw.iter().find_map(|(key, value)| {
+            array_for_object(value, read.get(key)?, format!("{place}/{key}"))
+        }),
+        (Value::Array(raw), Value::Array(read)) => raw
+            .iter()
+            .zip(read)
+            .enumerate()
+            .find_map(|(at, (raw, read))| array_for_object(raw, read, format!("{place}/{at}"))),
+        (
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_),
+            _,
+        )
+        | (Value::Array(_), _) => None,
+    }
 }
 
 fn not_json(error: &serde_json::Error) -> ApiError {
@@ -119,7 +147,7 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
     pointer
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Serialize> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -130,7 +158,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
+impl<S: Send + Sync, T: DeserializeOwned + Serialize + Default> FromRequest<S> for OptionalJson<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
@@ -148,7 +176,7 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        #[derive(serde::Deserialize)]
+        #[derive(serde::Deserialize, serde::Serialize)]
         #[serde(deny_unknown_fields)]
         struct Nothing {}
 
@@ -200,7 +228,7 @@ mod tests {
     use super::*;
     use crate::views::{CreateEnvironment, SetCaches};
 
-    fn wrong<T: DeserializeOwned>(text: &str) -> (&'static str, String) {
+    fn wrong<T: DeserializeOwned + Serialize>(text: &str) -> (&'static str, String) {
         let error = parse::<T>(text.as_bytes()).err().unwrap();
         (error.code, error.errors[0].pointer.clone())
     }
@@ -209,7 +237,9 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         assert_eq!(wrong::<SetCaches>(""), ("BODY_NOT_JSON", String::new()));
         assert_eq!(wrong::<SetCaches>("{} x"), ("BODY_NOT_JSON", String::new()));
-        assert_eq!(wrong::<SetCaches>("[]").0, "INVALID_REQUEST");
+        for array in ["[]", "[true]"] {
+            assert_eq!(wrong::<SetCaches>(array), ("INVALID_REQUEST", String::new()));
+        }
         assert_eq!(wrong::<SetCaches>("{\"x\":1}"), ("UNKNOWN_FIELD", "/x".to_owned()));
         let place = "/redis_cache_enabled".to_owned();
         for value in ["\"true\"", "1", "null"] {
@@ -219,6 +249,8 @@ mod tests {
         let nested = "{\"name\":\"a\",\"host\":\"h\",\"domain\":\"d\",\"kind\":\"php\",\
                       \"docroot\":\"/a\",\"user\":\"u\",\"nginx\":{\"x\":1}}";
         assert_eq!(wrong::<CreateEnvironment>(nested), ("UNKNOWN_FIELD", "/nginx/x".to_owned()));
+        let array = nested.replace("{\"x\":1}", "[]");
+        assert_eq!(wrong::<CreateEnvironment>(&array), ("INVALID_REQUEST", "/nginx".to_owned()));
         let missing = wrong::<CreateEnvironment>("{\"name\":\"a\"}");
         assert_eq!(missing, ("INVALID_REQUEST", "/host".to_owned()));
     }

@@ -45,11 +45,11 @@ pub(crate) struct JobHeaders {
         nullable = false,
         min_length = 1,
         max_length = 255,
-        pattern = "^[!#-~]+$"
+        pattern = "^([!#-~]+|\x22[!#-~]+\x22)$"
     )]
     idempotency_key: Option<String>,
     /// `wait=N`: answer when the job has ended, at most N (60) seconds from now.
-    #[param(rename = "Prefer", nullable = false, example = "wait=10")]
+    #[param(rename = "Prefer", nullable = false, example = "wait=1")]
     prefer: Option<String>,
 }
 
