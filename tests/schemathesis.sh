@@ -6,9 +6,10 @@
 #   tests/schemathesis.sh [more arguments of `schemathesis run`]
 set -eu
 cd "$(dirname "$0")/.."
+root=$PWD
 
 version=4.32.5
-venv=${SCHEMATHESIS_VENV:-target/schemathesis}
+venv=${SCHEMATHESIS_VENV:-$root/target/schemathesis}
 controller=${HOSTLER_CONTROLLER:-target/debug/hostler-controller}
 agent=${HOSTLER_AGENT:-target/debug/hostler-agent}
 examples=${SCHEMATHESIS_EXAMPLES:-30}
@@ -56,9 +57,10 @@ print(json.load(u.urlopen(asked))[sys.argv[3]])' "$base$1" "$2" "$3"
 attack() {
     config=$1
     shift
-    "$venv/bin/schemathesis" --config-file "$config" run "$base/openapi.json" \
+    # In a directory of its own: it keeps what it found last time where it stands.
+    (cd "$work" && exec "$venv/bin/schemathesis" --config-file "$config" run "$base/openapi.json" \
         --url "$base" --max-examples "$examples" --seed 1 --workers 1 --request-timeout 70 \
-        --exclude-path /api/events --exclude-path '/api/jobs/{id}/events' "$@" || {
+        --exclude-path /api/events --exclude-path '/api/jobs/{id}/events' "$@") || {
         status=$?
         grep -E 'ERROR|WARN' "$work/log" | tail -20
         exit "$status"
@@ -66,7 +68,7 @@ attack() {
 }
 
 echo "== an empty controller"
-attack tests/schemathesis.toml "$@"
+attack "$root/tests/schemathesis.toml" "$@"
 
 # Ids nobody can guess: a host that has enrolled, an environment on it, a job of that.
 echo "== a controller with a host, an environment and a job"
