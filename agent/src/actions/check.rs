@@ -128,8 +128,12 @@ async fn page_cache(
     findings.result("cache_dir", claimed.map(|()| message));
     let roots = tools.roots.clone();
     let parent = Path::new(&fastcgi.cache_dir).parent().map(Path::to_owned).unwrap_or_default();
-    let opened = blocking(move || roots.dir(&parent).map(|dir| dir.path().display().to_string()));
-    findings.result("cache_dir_parent", opened.await.map(|path| format!("{path} is a directory")));
+    let opened = blocking(move || {
+        let missing = roots.missing_levels(&parent)?;
+        let still = if missing == 0 { "is a directory" } else { "will be made" };
+        Ok::<_, FsError>(format!("{} {still}", parent.display()))
+    });
+    findings.result("cache_dir_parent", opened.await);
 }
 
 async fn configuration(

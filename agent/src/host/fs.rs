@@ -16,6 +16,8 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
+/// Missing directories [`Roots::make_dir`] makes at most for one path.
+pub const NEW_LEVELS_MAX: usize = 2;
 /// Names of files the agent is about to rename begin with this; what a crash left is cleared
 /// away by it. The leading dot keeps them out of shell and nginx globs.
 pub const STAGED_PREFIX: &str = ".hostler-staged-";
@@ -103,6 +105,44 @@ impl Roots {
             explain(errno, path, "open")
         })?;
         Ok(Dir { fd, path: path.to_owned() })
+    }
+
+    /// Opens a directory, making its last levels if they are missing, but no more than
+    /// [`NEW_LEVELS_MAX`] of them: a whole tree that is not there is a mistyped path. What is made
+    /// may be listed and entered by everybody, as nginx's workers have to.
+    ///
+    /// # Errors
+    /// Any [`FsError`].
+    pub fn make_dir(&self, path: &Path) -> Result<Dir, FsError> {
+        let levels = self.missing_levels(path)?;
+        let there = path.ancestors().nth(levels).unwrap_or(path);
+        let mut dir = self.dir(there)?;
+        let mut missing: Vec<&OsStr> =
+            path.ancestors().take(levels).filter_map(Path::file_name).collect();
+        while let Some(name) = missing.pop() {
+            match rustix::fs::mkdirat(&dir.fd, name, Mode::from_raw_mode(0o755)) {
+                Ok(()) | Err(Errno::EXIST) => dir = dir.child(name)?,
+                Err(errno) => return Err(explain(errno, &dir.path.join(name), "create")),
+            }
+        }
+        Ok(dir)
+    }
+
+    /// How many of a directory's last levels [`Roots::make_dir`] would have to make.
+    ///
+    /// # Errors
+    /// Any [`FsError`]; `Missing` if they are more than it makes.
+    pub fn missing_levels(&self, path: &Path) -> Result<usize, FsError> {
+        let levels = path.ancestors().take(NEW_LEVELS_MAX + 1).enumerate();
+        for (level, there) in levels {
+            match self.dir(there) {
+                Err(FsError::Missing { .. }) => {}
+                Err(FsError::Outside { .. }) if level > 0 => break,
+                Err(error) => return Err(error),
+                Ok(_) => return Ok(level),
+            }
+        }
+        Err(FsError::Missing { path: path.to_owned() })
     }
 
     /// The place of a file, which need not exist; its directory must.
@@ -389,6 +429,21 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().canonicalize().unwrap();
         (directory, Roots::new(&[root]))
+    }
+
+    #[test]
+    fn two_missing_levels_are_made_and_a_whole_missing_tree_is_a_mistake() {
+        let (directory, roots) = roots();
+        let root = directory.path().canonicalize().unwrap();
+        roots.make_dir(&root.join("hostler/shop")).unwrap();
+        assert!(root.join("hostler/shop").is_dir());
+        let mistyped = root.join("x/y/z");
+        assert!(matches!(roots.make_dir(&mistyped), Err(FsError::Missing { .. })));
+        assert!(!root.join("x").exists());
+        assert!(matches!(roots.make_dir(Path::new("/nowhere/a")), Err(FsError::Outside { .. })));
+        std::os::unix::fs::symlink("/tmp", root.join("link")).unwrap();
+        let through = roots.make_dir(&root.join("link/a"));
+        assert!(matches!(through, Err(FsError::Symlink { .. })), "{through:?}");
     }
 
     #[test]

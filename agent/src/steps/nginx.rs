@@ -94,7 +94,7 @@ pub async fn survey(
                 .zip(&files)
                 .filter_map(|(path, content)| content.is_none().then_some(path))
                 .collect();
-            make_parents(tools, &missing).await?;
+            make_parents(tools, environment, &missing).await?;
             swap.watch(&missing).await?;
             for path in &missing {
                 swap.put(path, Vec::new(), Look { mode: 0o640, owner: None }).await?;
@@ -120,17 +120,17 @@ pub async fn survey(
     .await
 }
 
-/// The directories the files go in: one new level each is ours to make.
-async fn make_parents(tools: &Tools, missing: &[PathBuf]) -> Result<(), Failure> {
-    let (roots, missing) = (tools.roots.clone(), missing.to_vec());
+/// The directories our files and nginx's own cache directory go in.
+async fn make_parents(
+    tools: &Tools,
+    environment: &EnvironmentDoc,
+    missing: &[PathBuf],
+) -> Result<(), Failure> {
+    let cache = environment.fastcgi.as_ref().map(|fastcgi| PathBuf::from(&fastcgi.cache_dir));
+    let (roots, paths) = (tools.roots.clone(), [missing, cache.as_slice()].concat());
     blocking(move || -> Result<(), FsError> {
-        for path in &missing {
-            let Some(parent) = path.parent() else { continue };
-            if let Err(FsError::Missing { .. }) = roots.dir(parent)
-                && let (Some(above), Some(name)) = (parent.parent(), parent.file_name())
-            {
-                roots.dir(above)?.make_child(name)?;
-            }
+        for parent in paths.iter().filter_map(|path| path.parent()) {
+            roots.make_dir(parent)?;
         }
         Ok(())
     })

@@ -88,12 +88,20 @@ fn state(environment: &Environment) -> Cell {
 pub(in crate::cli) fn next_steps(environment: &Environment) -> String {
     let name = full_name(environment);
     let nginx = &environment.nginx;
+    // A pattern matches nothing until the file is there, so the lines are safe to add at once.
+    let pattern = |file: &str| match file.strip_suffix(".conf") {
+        Some(stem) => format!("{stem}*.conf"),
+        None => file.to_owned(),
+    };
     format!(
         "\nOnce, on its host, include Hostler's files in the nginx configuration:\n\
          \n  http {{ }}                         include {};\
          \n  server {{ }} of {:<18} include {};\
          \n  location {{ }} that passes to PHP  include {};\n\
          \nThen: hostler env check {name}",
-        nginx.http_file, environment.domain, nginx.server_file, nginx.location_file
+        pattern(&nginx.http_file),
+        environment.domain,
+        pattern(&nginx.server_file),
+        pattern(&nginx.location_file)
     )
 }
