@@ -115,6 +115,12 @@ impl Roots {
     /// Any [`FsError`].
     pub fn make_dir(&self, path: &Path) -> Result<Dir, FsError> {
         let levels = self.missing_levels(path)?;
+        let (root, _) = self.split(path)?;
+        // A root is permitted by name; not every distribution makes nginx's cache directory.
+        match rustix::fs::mkdir(root, Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(explain(errno, root, "create")),
+        }
         let there = path.ancestors().nth(levels).unwrap_or(path);
         let mut dir = self.dir(there)?;
         let mut missing: Vec<&OsStr> =
@@ -133,13 +139,18 @@ impl Roots {
     /// # Errors
     /// Any [`FsError`]; `Missing` if they are more than it makes.
     pub fn missing_levels(&self, path: &Path) -> Result<usize, FsError> {
-        let levels = path.ancestors().take(NEW_LEVELS_MAX + 1).enumerate();
+        let levels = path.ancestors().take(NEW_LEVELS_MAX + 2).enumerate();
         for (level, there) in levels {
             match self.dir(there) {
-                Err(FsError::Missing { .. }) => {}
+                Err(FsError::Missing { .. }) if level <= NEW_LEVELS_MAX => {}
+                // Above a root that is itself missing: it is made too, where it has a parent.
+                Err(FsError::Outside { .. }) if level > 0 && there.is_dir() => {
+                    return Ok(level - 1);
+                }
                 Err(FsError::Outside { .. }) if level > 0 => break,
                 Err(error) => return Err(error),
-                Ok(_) => return Ok(level),
+                Ok(_) if level <= NEW_LEVELS_MAX => return Ok(level),
+                Ok(_) => break,
             }
         }
         Err(FsError::Missing { path: path.to_owned() })
@@ -420,89 +431,5 @@ pub fn clear_staged(dir: &Dir) -> Result<usize, FsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LOOK: Look = Look { mode: 0o640, owner: None };
-
-    fn roots() -> (tempfile::TempDir, Roots) {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().canonicalize().unwrap();
-        (directory, Roots::new(&[root]))
-    }
-
-    #[test]
-    fn two_missing_levels_are_made_and_a_whole_missing_tree_is_a_mistake() {
-        let (directory, roots) = roots();
-        let root = directory.path().canonicalize().unwrap();
-        roots.make_dir(&root.join("hostler/shop")).unwrap();
-        assert!(root.join("hostler/shop").is_dir());
-        let mistyped = root.join("x/y/z");
-        assert!(matches!(roots.make_dir(&mistyped), Err(FsError::Missing { .. })));
-        assert!(!root.join("x").exists());
-        assert!(matches!(roots.make_dir(Path::new("/nowhere/a")), Err(FsError::Outside { .. })));
-        std::os::unix::fs::symlink("/tmp", root.join("link")).unwrap();
-        let through = roots.make_dir(&root.join("link/a"));
-        assert!(matches!(through, Err(FsError::Symlink { .. })), "{through:?}");
-    }
-
-    #[test]
-    fn writes_keep_what_they_are_told_and_leave_nothing_behind() {
-        let (directory, roots) = roots();
-        let path = directory.path().canonicalize().unwrap().join("a.conf");
-        let place = roots.place(&path).unwrap();
-        assert_eq!(place.read(10).unwrap(), None);
-        place.write(b"one", LOOK).unwrap();
-        let content = place.read(10).unwrap().unwrap();
-        assert_eq!((content.bytes.as_slice(), content.look.mode), (b"one".as_slice(), 0o640));
-        assert!(matches!(place.read(2), Err(FsError::TooLarge { .. })));
-        assert_eq!(place.dir().entries().unwrap().len(), 1, "a staged file was left");
-        assert!(place.remove().unwrap() && !place.remove().unwrap());
-    }
-
-    #[test]
-    fn staged_files_go_and_a_directory_of_such_a_name_stays() {
-        let (directory, roots) = roots();
-        let root = directory.path().canonicalize().unwrap();
-        for n in 0..4 {
-            std::fs::create_dir(root.join(format!("{STAGED_PREFIX}dir{n}"))).unwrap();
-            std::fs::write(root.join(format!("{STAGED_PREFIX}file{n}")), "x").unwrap();
-        }
-        std::fs::write(root.join("kept"), "x").unwrap();
-        assert_eq!(clear_staged(&roots.dir(&root).unwrap()).unwrap(), 4);
-        assert_eq!(std::fs::read_dir(&root).unwrap().count(), 5);
-    }
-
-    #[test]
-    fn nothing_outside_and_nothing_through_links() {
-        let (directory, roots) = roots();
-        let root = directory.path().canonicalize().unwrap();
-        for outside in ["/etc/passwd", "relative", "/", "/tmp/../etc/passwd"] {
-            let error = roots.place(Path::new(outside)).unwrap_err();
-            assert!(matches!(error, FsError::Outside { .. }), "{outside}: {error}");
-        }
-        let dotted = root.join("x/../../y");
-        assert!(matches!(roots.place(&dotted).unwrap_err(), FsError::Outside { .. }));
-        std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
-        let error = roots.place(&root.join("link/passwd")).unwrap_err();
-        assert!(matches!(error, FsError::Symlink { .. }), "{error}");
-        let error = roots.dir(&root.join("link")).unwrap_err();
-        assert!(matches!(error, FsError::Symlink { .. }), "{error}");
-        std::os::unix::fs::symlink("/etc/passwd", root.join("file")).unwrap();
-        let error = roots.place(&root.join("file")).unwrap().read(10).unwrap_err();
-        assert!(matches!(error, FsError::Symlink { .. }), "{error}");
-    }
-
-    #[test]
-    fn the_stepwise_way_refuses_links_too() {
-        let (directory, _) = roots();
-        let root = directory.path();
-        std::fs::create_dir_all(root.join("a/b")).unwrap();
-        std::os::unix::fs::symlink("a", root.join("link")).unwrap();
-        let fd = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        assert!(open_stepwise(&fd, Path::new("a/b"), flags).is_ok());
-        assert!(open_stepwise(&fd, Path::new("link/b"), flags).is_err());
-        assert!(leads_through_link(root, Path::new("link/b")));
-    }
-}
+#[path = "fs_tests.rs"]
+mod tests;

@@ -42,6 +42,7 @@ impl Progress {
     /// An event of its stream.
     pub(super) fn event(&mut self, event: &Event) {
         match line_of(event) {
+            Some(Line::Begun(text)) => self.begun(&text),
             Some(Line::Now(text)) => self.now(&text),
             Some(Line::Past(text)) => self.past(&text),
             None => {}
@@ -51,6 +52,12 @@ impl Progress {
     /// Something about the following itself.
     pub(super) fn remark(&mut self, text: &str) {
         self.now(text);
+    }
+
+    fn begun(&self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(clean(text));
+        }
     }
 
     /// What goes on: the moving line, or a line of its own if it is new.
@@ -85,6 +92,8 @@ impl Drop for Progress {
 }
 
 enum Line {
+    /// A step that has begun: worth the moving line, but no line of its own.
+    Begun(String),
     Now(String),
     Past(String),
 }
@@ -103,7 +112,7 @@ fn line_of(event: &Event) -> Option<Line> {
         let line = StepLine::deserialize(&event.document).ok()?;
         let text = |word: &str| format!("  {word:<11} {} {}", line.step, line.message);
         return Some(match line.state {
-            StepState::Started => Line::Now(format!("{} {}", line.step, line.message)),
+            StepState::Started => Line::Begun(format!("{} {}", line.step, line.message)),
             StepState::Done => Line::Past(text("done")),
             StepState::Skipped => Line::Past(text("skipped")),
             StepState::Failed => Line::Past(text("failed")),
@@ -158,6 +167,7 @@ mod tests {
             document,
         };
         match line_of(&event) {
+            Some(Line::Begun(text)) => format!("begun {text}"),
             Some(Line::Now(text)) => format!("now {text}"),
             Some(Line::Past(text)) => format!("past {text}"),
             None => "nothing".to_owned(),
@@ -168,7 +178,7 @@ mod tests {
     fn events_become_lines_and_unknown_ones_nothing() {
         let step =
             |state: &str| json!({"step": "nginx_test", "state": state, "message": "ok", "new": 1});
-        assert_eq!(shown("job.progress", step("started")), "now nginx_test ok");
+        assert_eq!(shown("job.progress", step("started")), "begun nginx_test ok");
         assert_eq!(shown("job.progress", step("done")), "past   done        nginx_test ok");
         assert_eq!(shown("job.progress", step("rolled_back")), "past   rolled back nginx_test ok");
         assert_eq!(shown("job.accepted", json!({})), "now running on its host");
