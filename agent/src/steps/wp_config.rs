@@ -57,9 +57,15 @@ fn opening_tag(text: &str) -> Option<usize> {
 #[must_use]
 pub fn defines(text: &str, constant: &str) -> bool {
     let code = without_comments(text);
-    let mut rest = code.as_str();
-    while let Some(place) = rest.find("define") {
-        rest = &rest[place + "define".len()..];
+    if declares(&code, constant) {
+        return true;
+    }
+    // PHP does not tell `define` from `DEFINE`.
+    let folded = code.to_ascii_lowercase();
+    let mut place = 0;
+    while let Some(next) = folded[place..].find("define") {
+        place += next + "define".len();
+        let rest = &code[place..];
         let argument = rest.trim_start().strip_prefix('(').map(str::trim_start);
         let named = argument.is_some_and(|argument| {
             ['\'', '"'].iter().any(|quote| {
@@ -70,6 +76,20 @@ pub fn defines(text: &str, constant: &str) -> bool {
             })
         });
         if named {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether code without comments says `const NAME =`.
+fn declares(code: &str, constant: &str) -> bool {
+    let mut words = code.split(|c: char| c.is_whitespace() || matches!(c, ';' | '{' | '}'));
+    while let Some(word) = words.next() {
+        if word.eq_ignore_ascii_case("const")
+            && let Some(name) = words.find(|word| !word.is_empty())
+            && name.split('=').next() == Some(constant)
+        {
             return true;
         }
     }
@@ -152,14 +172,20 @@ mod tests {
         for line in [
             "define('WP_REDIS_DISABLED', true);",
             "define ( \"WP_REDIS_DISABLED\" , false );",
+            "DEFINE('WP_REDIS_DISABLED', true);",
+            "const WP_REDIS_DISABLED = true;",
+            "const  WP_REDIS_DISABLED=true;",
             "$a = '/*'; define('WP_REDIS_DISABLED', true); $b = '*/';",
         ] {
             let failure = with_switch(&format!("<?php\n{line}\n"), true).unwrap_err();
             assert_eq!(failure.code(), "WP_CONFIG_FOREIGN", "{line}");
         }
-        for line in
-            ["/* define('WP_REDIS_DISABLED', true); */", "define('WP_REDIS_DISABLED_X', 1);"]
-        {
+        for line in [
+            "/* define('WP_REDIS_DISABLED', true); */",
+            "define('WP_REDIS_DISABLED_X', 1);",
+            "const WP_REDIS_DISABLED_X = 1;",
+            "// const WP_REDIS_DISABLED = true;",
+        ] {
             assert!(with_switch(&format!("<?php\n{line}\n"), true).is_ok(), "{line}");
         }
     }
