@@ -91,7 +91,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Agen
 pub fn launch(config: &Config, shutdown: CancellationToken) -> Result<Agent, AgentError> {
     let clock = Clock::system();
     let policy = Policy::load(config.policy.as_deref())?;
-    let state_dir = config.state_dir.join("actions");
+    let state_dir = config.state_dir.join(identity::ACTIONS_DIR);
     let settings = ActionSettings { state_dir, ..ActionSettings::default() };
     let actions = Actions::new(policy, settings, clock.clone());
     start(config, Arc::new(actions), clock, shutdown)

@@ -11,7 +11,10 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{Card, Identity, IdentityError, key};
+use crate::journal::JOURNAL_FILE;
 
+/// Where in the state directory the actions keep what they remember.
+pub const ACTIONS_DIR: &str = "actions";
 const CURRENT: &str = "identity";
 const NEXT: &str = "identity.new";
 const BEFORE: &str = "identity.old";
@@ -27,11 +30,21 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Identit
     move |source| IdentityError::File { doing, path, source }
 }
 
-/// Creates the state directory if it is missing, readable by nobody else.
+/// Creates the state directory if it is missing, readable by nobody else. One that is there and
+/// holds only what is not the agent's is left alone: closing `/srv` would close every site in it.
 ///
 /// # Errors
-/// [`IdentityError::File`].
+/// [`IdentityError::File`], [`IdentityError::StateDirForeign`].
 pub fn prepare_state_dir(state_dir: &Path) -> Done<()> {
+    let foreign = match fs::read_dir(state_dir) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(failed("look into", state_dir)(error)),
+    };
+    let ours = [CURRENT, NEXT, BEFORE, JOURNAL_FILE, ACTIONS_DIR];
+    if foreign && !ours.iter().any(|name| state_dir.join(name).exists()) {
+        return Err(IdentityError::StateDirForeign { path: state_dir.to_owned() });
+    }
     private_dir(state_dir)
 }
 
@@ -85,7 +98,7 @@ fn damaged(path: &Path, error: &dyn std::fmt::Display) -> IdentityError {
 
 /// The candidate key (PEM): made once, so that a repeated enrolment asks for the same key.
 pub(super) fn candidate_key(state_dir: &Path) -> Done<String> {
-    private_dir(state_dir)?;
+    prepare_state_dir(state_dir)?;
     let dir = state_dir.join(NEXT);
     private_dir(&dir)?;
     let path = dir.join(KEY);
@@ -191,6 +204,24 @@ mod tests {
         assert_eq!(mode("identity/key.pem") & 0o777, 0o600);
         assert_eq!(mode("identity") & 0o777, 0o700);
         assert_ne!(candidate_key(&state).unwrap(), first, "a new enrolment has a new key");
+    }
+
+    #[test]
+    fn a_directory_of_other_things_is_not_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(dir.path(), open.clone()).unwrap();
+        fs::write(dir.path().join("index.php"), "").unwrap();
+        for refused in [prepare_state_dir(dir.path()), candidate_key(dir.path()).map(drop)] {
+            assert!(matches!(refused, Err(IdentityError::StateDirForeign { .. })), "{refused:?}");
+        }
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(dir.path()), 0o755, "a directory of others was closed");
+        fs::remove_file(dir.path().join("index.php")).unwrap();
+        candidate_key(dir.path()).unwrap();
+        fs::set_permissions(dir.path(), open).unwrap();
+        prepare_state_dir(dir.path()).unwrap();
+        assert_eq!(mode(dir.path()), 0o700, "the agent's own directory is not closed");
     }
 
     #[test]

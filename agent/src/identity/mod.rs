@@ -16,7 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 
 pub use self::enrol::{EnrolError, Enrolment, enrol};
-pub use self::files::{is_enrolled, load, prepare_state_dir};
+pub use self::files::{ACTIONS_DIR, is_enrolled, load, prepare_state_dir};
 
 /// An enrolled host's identity.
 pub struct Identity {
@@ -56,6 +56,9 @@ pub enum IdentityError {
         #[source]
         source: std::io::Error,
     },
+    /// The state directory is somebody else's.
+    #[error("{} holds other files: give the agent a state directory of its own", path.display())]
+    StateDirForeign { path: PathBuf },
     /// A file holds something else.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged { path: PathBuf, reason: String },
