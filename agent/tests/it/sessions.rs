@@ -260,6 +260,32 @@ async fn a_job_that_does_not_stop_is_cut_off_and_what_it_left_put_right() {
 }
 
 #[tokio::test]
+async fn what_is_no_frame_ends_the_session_and_the_agent_comes_back() {
+    let controller = Controller::start();
+    let dir = enrolled(&controller).await;
+    let (hand, shutdown, a) = (Hand::quick(), CancellationToken::new(), attempt(1, 1));
+    let agent = agent(dir.path(), &hand, &shutdown);
+    let too_large = [0xff; 4].as_slice();
+    let unknown = [0, 0, 0, 1, 250].as_slice();
+    // A heartbeat's answer, and a byte after it.
+    let trailing = [0, 0, 0, 3, 2, 0, 0].as_slice();
+    for (epoch, bytes) in (1..).zip([too_large, unknown, trailing]) {
+        let mut peer = controller.welcomed(epoch).await;
+        peer.control.send.write_all(bytes).await.unwrap();
+        let error = soon("the end of the session", peer.connection.closed()).await;
+        let quinn::ConnectionError::ApplicationClosed(closed) = &error else {
+            panic!("{bytes:?} ended the session otherwise: {error}");
+        };
+        assert_eq!(closed.error_code, close::PROTOCOL.into(), "{bytes:?}");
+    }
+    let peer = controller.welcomed(9).await;
+    let mut stream = peer.run(&a, spec(), 60).await;
+    assert!(matches!(stream.next().await, Some(ToController::Accepted { .. })));
+    shutdown.cancel();
+    soon("the end of the agent", agent.stopped()).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_revoked_host_keeps_trying_at_the_slowest_pace() {
     let controller = Controller::start();
     let dir = enrolled(&controller).await;

@@ -127,6 +127,10 @@ async fn what_cannot_be_purged_says_why() {
     let nonsense = urls(&["/path/only"]);
     assert_eq!(code(stand.purge(&shop, nonsense, false).await), "SPEC_INVALID");
     assert_eq!(stand.status(&shop, "/"), "HIT", "a refused purge removed something");
+    let mut outside = shop.clone();
+    outside.fastcgi.as_mut().unwrap().cache_dir = "/var/cache/elsewhere".to_owned();
+    let outside = stand.purge(&outside, PurgeScope::All, false).await;
+    assert_eq!(code(outside), "PATH_OUTSIDE_ROOTS");
     std::fs::rename(&cache_dir, format!("{cache_dir}-real")).unwrap();
     std::os::unix::fs::symlink(format!("{cache_dir}-real"), &cache_dir).unwrap();
     assert_eq!(code(stand.purge(&shop, PurgeScope::All, false).await), "PATH_IS_SYMLINK");

@@ -1,6 +1,6 @@
 //! The agent killed in the middle of a toggle: at its next start everything is old, or new.
 
-use hostler_protocol::job::{PurgeScope, ToggleResult};
+use hostler_protocol::job::{PurgeScope, RemoveResult, ToggleResult};
 
 use crate::stand::{Options, Stand, entries, result};
 
@@ -29,6 +29,29 @@ async fn a_kill_at_any_step_leaves_the_old_state() {
     }
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
     assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["MISS", "HIT"]);
+}
+
+#[tokio::test]
+async fn a_kill_at_any_step_of_a_removal_leaves_the_old_state() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let files = || {
+        let nginx = &shop.nginx;
+        [&nginx.http_file, &nginx.server_file, &nginx.location_file]
+            .map(|path| std::fs::read_to_string(path).ok())
+    };
+    let before = files();
+    for step in ["swap", "nginx_test", "reload", "cache_purge", "remove", "commit"] {
+        let spec = stand.remove_spec(&shop);
+        stand.kill_at(step, spec).await;
+        stand.restart();
+        let reports = stand.actions.recover().await;
+        assert_eq!(files(), before, "killed at {step}: {reports:#?}");
+        assert_ne!(stand.status(&shop, "/"), "none", "killed at {step}: {reports:#?}");
+    }
+    result::<RemoveResult>(&stand.remove(&shop).await);
+    assert_eq!(files(), [None, None, None]);
 }
 
 #[tokio::test]
