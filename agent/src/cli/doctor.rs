@@ -242,7 +242,10 @@ fn policy(config: &Config) -> Vec<Finding> {
         true => {
             findings.push(bad("policy", State::Error, "no root exists", "Jobs can touch nothing."))
         }
-        false => findings.push(good("policy", format!("roots: {}", list(there)))),
+        false => {
+            let roots = list(there);
+            findings.push(good("policy", format!("{}; roots: {roots}", policy_source(config))));
+        }
     }
     // Missing defaults are normal; roots somebody wrote down should be there.
     let written = config.policy.is_some() || exists(POLICY_FILE.as_ref());
@@ -251,6 +254,15 @@ fn policy(config: &Config) -> Vec<Finding> {
         findings.push(bad("policy", State::Warning, message, ""));
     }
     findings
+}
+
+/// Which policy holds: an operator who wrote one must see that it is read.
+fn policy_source(config: &Config) -> String {
+    match &config.policy {
+        Some(path) => path.display().to_string(),
+        None if exists(POLICY_FILE.as_ref()) => POLICY_FILE.to_owned(),
+        None => format!("the built-in one ({POLICY_FILE} does not exist)"),
+    }
 }
 
 fn programs(facts: &Facts) -> Vec<Finding> {
@@ -288,6 +300,17 @@ fn table(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_policy_that_holds_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("policy.toml");
+        std::fs::write(&file, format!("roots = [{:?}]\n", dir.path())).unwrap();
+        let config = Config { policy: Some(file.clone()), ..Config::default() };
+        let findings = policy(&config);
+        let told = &findings[0].message;
+        assert!(told.starts_with(file.to_str().unwrap()) && findings.len() == 1, "{told}");
+    }
 
     #[test]
     fn a_host_that_is_not_enrolled_is_told_so() {
