@@ -1,7 +1,7 @@
 //! Makes an outcome fit its limit, keeping what decides and dropping what merely details.
 
 use hostler_protocol::OUTCOME_BYTES_MAX;
-use hostler_protocol::job::{self, Outcome};
+use hostler_protocol::job::{self, Outcome, StepReport, StepState};
 use serde_json::Value;
 
 /// The outcome as a document of at most [`OUTCOME_BYTES_MAX`]. State and error always survive;
@@ -13,7 +13,15 @@ pub(super) fn document(outcome: &Outcome) -> Vec<u8> {
     }
     let mut smaller = outcome.clone();
     if let Some(result) = &mut smaller.result {
-        empty_lists(result);
+        let left_out = empty_lists(result);
+        smaller.steps.push(StepReport {
+            step: "result".to_owned(),
+            state: StepState::Skipped,
+            message: format!(
+                "{left_out} lines of the result are left out: it has more than {OUTCOME_BYTES_MAX} bytes; the sums count them"
+            ),
+            took_us: 0,
+        });
     }
     let cuts: [fn(&mut Outcome); 4] = [
         |_| {},
@@ -37,13 +45,14 @@ pub(super) fn document(outcome: &Outcome) -> Vec<u8> {
     bytes
 }
 
-/// Empties each list longer than a screenful; the sums beside them stay.
-fn empty_lists(value: &mut Value) {
+/// Empties each list longer than a screenful and says how many items went; the sums beside them
+/// stay.
+fn empty_lists(value: &mut Value) -> usize {
     match value {
-        Value::Array(items) if items.len() > 50 => items.clear(),
-        Value::Array(items) => items.iter_mut().for_each(empty_lists),
-        Value::Object(fields) => fields.values_mut().for_each(empty_lists),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Array(items) if items.len() > 50 => std::mem::take(items).len(),
+        Value::Array(items) => items.iter_mut().map(empty_lists).sum(),
+        Value::Object(fields) => fields.values_mut().map(empty_lists).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 
@@ -65,6 +74,7 @@ mod tests {
         assert!(bytes.len() < 1000);
         let read: Outcome = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(read.result.unwrap()["fastcgi"]["removed"], 20_000);
+        assert!(read.steps[0].message.starts_with("20000 lines"), "{:?}", read.steps);
     }
 
     #[test]
