@@ -86,14 +86,16 @@ pub(super) async fn insert(tx: &mut Tx<'_>, environment: &Environment) -> Result
 
 /// Writes the row over the version before it.
 pub(super) async fn update(tx: &mut Tx<'_>, environment: &Environment) -> Result<(), Failure> {
+    let mut values = values(environment)?;
+    values.push(environment.host_id.as_str().into());
     let changed = tx
         .execute(
             "UPDATE environments SET state = $2, name = $3, doc = $4, redis_server = $5, \
              version = $6, updated_at = $7, fastcgi_desired = $8, fastcgi_applied = $9, \
              fastcgi_applied_at = $10, fastcgi_last_error = $11, redis_desired = $12, \
-             redis_applied = $13, redis_applied_at = $14, redis_last_error = $15 \
+             redis_applied = $13, redis_applied_at = $14, redis_last_error = $15, host_id = $16 \
              WHERE id = $1 AND version = $6 - 1",
-            &values(environment)?,
+            &values,
         )
         .await?;
     if changed == 1 { Ok(()) } else { Err(Failure::Overtaken) }

@@ -1,9 +1,10 @@
 //! Settling attempts: what a host reports is applied once, to the attempt it is about, or kept
 //! aside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hostler_protocol::id::{EnvironmentId, JobId};
+use hostler_protocol::job::OutcomeState;
 use serde_json::json;
 
 use super::db::{Tx, Value};
@@ -66,10 +67,14 @@ impl Operation for Settle {
         if !missing.is_empty() {
             rows.extend(jobs::load_history(tx, jobs::json_ids(missing)).await?);
         }
+        let covered = covered(tx, &self.settlements).await?;
         let mut outcome = Outcome::default();
         for settlement in &self.settlements {
             let answer = match rows.get_mut(&settlement.attempt.job) {
-                Some(row) => one(row, settlement, &mut environments, self.now, &mut outcome),
+                Some(row) => {
+                    let newer_waits = covered.contains(&row.job.id);
+                    one(row, settlement, &mut environments, newer_waits, self.now, &mut outcome)
+                }
                 None => SettleAnswer::Unknown,
             };
             outcome.answers.push(answer);
@@ -87,6 +92,7 @@ fn one(
     row: &mut jobs::JobRow,
     settlement: &Settlement,
     environments: &mut BTreeMap<EnvironmentId, Environment>,
+    newer_waits: bool,
     now: Micros,
     outcome: &mut Outcome,
 ) -> SettleAnswer {
@@ -104,7 +110,7 @@ fn one(
         return SettleAnswer::Stale;
     }
     let environment = row.job.environment_id.as_ref().and_then(|id| environments.get(id));
-    let decision = settle(&row.job, environment, template, report, now);
+    let decision = settle(&row.job, environment, newer_waits, template, report, now);
     for change in decision.changes {
         match &change {
             Change::UpdateJob { job, .. } if job.id == row.job.id => {
@@ -142,6 +148,27 @@ fn one(
     outcome.outcomes.retain(|(job, _, _)| *job != attempt.job);
     outcome.outcomes.push((attempt.job.clone(), attempt.attempt, text));
     SettleAnswer::Settled(decision.reply)
+}
+
+/// Of the jobs that may be tried again, those behind which a newer one of their type and
+/// environment waits. Their environments are locked, so none can come meanwhile.
+async fn covered(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<BTreeSet<JobId>, Failure> {
+    let failed = settlements
+        .iter()
+        .filter(|one| one.template.supersedes_queued)
+        .filter(|one| one.outcome.state == OutcomeState::Failed);
+    let ids: Vec<&JobId> = failed.map(|one| &one.attempt.job).collect();
+    if ids.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let sql = format!(
+        "SELECT j.id FROM jobs j WHERE j.id IN (SELECT v.id FROM {}) AND EXISTS (SELECT 1 \
+         FROM jobs n WHERE n.environment_id = j.environment_id AND n.job_type = j.job_type \
+         AND n.position > j.position AND n.state = 'queued')",
+        tx.dialect().source(1, &["id"])
+    );
+    let found = tx.fetch_as(sql, &[jobs::json_ids(ids)], |row| row.parsed()).await?;
+    Ok(found.into_iter().collect())
 }
 
 /// The environments these jobs work on, locked before the jobs are, as everywhere.

@@ -8,8 +8,8 @@ use super::job::{event, update};
 use crate::domain::job::{JobEvent, reason};
 use crate::domain::template::OnInterrupt;
 use crate::domain::{
-    CacheFlag, Change, Decision, Environment, EventKind, Job, JobState, Micros, NewEvent, Subject,
-    Template,
+    CacheFlag, Change, Decision, Environment, EnvironmentState, EventKind, Job, JobState, Micros,
+    NewEvent, Subject, Template,
 };
 
 /// What the outcome makes of the job.
@@ -17,28 +17,50 @@ enum Next {
     Succeed,
     Fail,
     Cancel,
+    /// Over, though it could be tried again: nobody needs it any more.
+    Leave(&'static str),
     /// Again, not before this time.
     Again(Micros),
     Hold(&'static str),
 }
 
+/// Whether the job's environment is being deleted, which waits for this job and makes whatever it
+/// could still do pointless.
+fn leaving(job: &Job, environment: Option<&Environment>) -> bool {
+    job.job_type != JobType::EnvDelete
+        && environment.is_some_and(|known| known.state == EnvironmentState::Deleting)
+}
+
 /// Settles a running job by the outcome of its current attempt. The reply is the job's new state.
+///
+/// `newer_waits`: a newer job of its type and environment is queued. Of types whose newer jobs
+/// supersede older ones that wait, the older one is then not tried again.
 ///
 /// A job that is not running is left as it is: its state is the reply, and nothing changes.
 #[must_use]
 pub fn settle(
     job: &Job,
     environment: Option<&Environment>,
+    newer_waits: bool,
     template: &Template,
     outcome: &Outcome,
     now: Micros,
 ) -> Decision<JobState> {
     let mut after = job.clone();
     let next = next(&mut after, template, outcome, now);
+    let next = match next {
+        Next::Again(_) | Next::Hold(_) if leaving(job, environment) => {
+            Next::Leave(reason::ENVIRONMENT_DELETED)
+        }
+        Next::Again(_) if newer_waits && template.supersedes_queued => {
+            Next::Leave(reason::SUPERSEDED)
+        }
+        next => next,
+    };
     let (job_event, kind) = match next {
         Next::Succeed => (JobEvent::Succeed, EventKind::JobSucceeded),
         Next::Fail => (JobEvent::Fail, EventKind::JobFailed),
-        Next::Cancel => (JobEvent::Cancel, EventKind::JobCancelled),
+        Next::Cancel | Next::Leave(_) => (JobEvent::Cancel, EventKind::JobCancelled),
         Next::Again(_) => (JobEvent::Requeue, EventKind::JobRetrying),
         Next::Hold(_) => (JobEvent::Hold, EventKind::JobHeld),
     };
@@ -52,7 +74,7 @@ pub fn settle(
     match next {
         Next::Again(run_after) => after.run_after = run_after,
         Next::Hold(_) => {}
-        Next::Succeed | Next::Fail | Next::Cancel => after.finished_at = Some(now),
+        Next::Succeed | Next::Fail | Next::Cancel | Next::Leave(_) => after.finished_at = Some(now),
     }
     let document = json!({
         "attempt": job.attempt,
@@ -119,7 +141,7 @@ fn reason_of(next: &Next, outcome: &Outcome) -> Option<String> {
             }
             Some(_) | None => Some(reason::RETRY.to_owned()),
         },
-        Next::Hold(why) => Some((*why).to_owned()),
+        Next::Hold(why) | Next::Leave(why) => Some((*why).to_owned()),
     }
 }
 

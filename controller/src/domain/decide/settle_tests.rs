@@ -7,13 +7,23 @@ use hostler_protocol::job::{
 };
 use serde_json::json;
 
-use super::settle;
 use crate::domain::decide::job::{JobInput, cancel, new_job, release, retry};
 use crate::domain::job::{JobEvent, JobState};
 use crate::domain::template::{Executor, OnInterrupt};
 use crate::domain::{
     CacheFlag, Change, Environment, EnvironmentState, Job, Micros, NewJob, Template,
 };
+
+/// As with no newer job behind it.
+fn settle(
+    job: &Job,
+    environment: Option<&Environment>,
+    template: &Template,
+    outcome: &Outcome,
+    now: Micros,
+) -> crate::domain::Decision<JobState> {
+    super::settle(job, environment, false, template, outcome, now)
+}
 
 const NOW: Micros = Micros(1_000_000_000);
 
@@ -252,4 +262,37 @@ fn only_ended_jobs_are_retried_and_only_held_ones_released() {
         assert_eq!(release(&job, NOW).is_ok(), state == JobState::Held);
         assert_eq!(cancel(&job, NOW).is_ok(), !state.is_ended());
     }
+}
+
+#[test]
+fn a_job_of_an_environment_that_goes_is_not_tried_again() {
+    let deleting = Environment { state: EnvironmentState::Deleting, ..environment() };
+    for code in [Code::RedisTimeout, Code::Interrupted] {
+        let job = Job { crashes: 2, ..running(JobType::EnvCacheToggle) };
+        let failed = outcome(OutcomeState::Failed, Some(code));
+        let decision =
+            settle(&job, Some(&deleting), &template(JobType::EnvCacheToggle), &failed, NOW);
+        let after = job_after(&decision.changes);
+        assert_eq!(after.state, JobState::Cancelled, "{code:?}: the deletion would wait for it");
+        assert_eq!(after.reason.as_deref(), Some("ENVIRONMENT_DELETED"));
+        assert_eq!(after.finished_at, Some(NOW));
+    }
+    // The deletion itself is tried again.
+    let job = running(JobType::EnvDelete);
+    let failed = outcome(OutcomeState::Failed, Some(Code::RedisTimeout));
+    let decision = settle(&job, Some(&deleting), &template(JobType::EnvDelete), &failed, NOW);
+    assert_eq!(decision.reply, JobState::Queued);
+}
+
+#[test]
+fn a_job_that_a_newer_one_covers_is_not_tried_again() {
+    let job = running(JobType::EnvCacheToggle);
+    let failed = outcome(OutcomeState::Failed, Some(Code::RedisTimeout));
+    let covers = Template { supersedes_queued: true, ..template(JobType::EnvCacheToggle) };
+    let decision = super::settle(&job, Some(&environment()), true, &covers, &failed, NOW);
+    let after = job_after(&decision.changes);
+    assert_eq!((after.state, after.reason.as_deref()), (JobState::Cancelled, Some("SUPERSEDED")));
+    let other = template(JobType::EnvCacheToggle);
+    let decision = super::settle(&job, Some(&environment()), true, &other, &failed, NOW);
+    assert_eq!(decision.reply, JobState::Queued, "only where newer ones supersede");
 }

@@ -301,3 +301,14 @@ pub(crate) async fn a_toggle_moves_its_environment_with_its_job(world: &World) {
     assert_eq!(world.store.environments(&none, &page).await.unwrap(), (Vec::new(), None));
     assert_eq!(world.job(&job_id(1)).await.state, JobState::Failed);
 }
+
+pub(crate) async fn a_moved_environment_is_on_its_new_host(world: &World) {
+    world.hosts(2).await;
+    let mut moved = environment(1, &site(1), &host(1).id);
+    moved.host_id = host_id(2);
+    moved.version += 1;
+    world.write(vec![Change::UpdateEnvironment(Box::new(moved.clone()))]).await;
+    assert_eq!(world.store.environment(&environment_id(1)).await.unwrap(), Some(moved));
+    let seen = look(world, Scope { host: Some(host_id(2)), ..Scope::default() }).await;
+    assert_eq!(seen.host_environments.len(), 2, "the new host does not know of it");
+}

@@ -6,7 +6,7 @@ mod keeping;
 mod opening;
 mod queue;
 mod together;
-mod world;
+pub(crate) mod world;
 
 /// Names cases: `async fn case(world: World)` becomes a test per database.
 macro_rules! on_both {
@@ -42,6 +42,7 @@ on_both! {
         urgent_jobs_go_first_and_hosts_have_slots
         only_the_session_of_the_epoch_claims
         a_retry_keeps_its_place
+        a_newer_toggle_ends_the_retries_of_an_older_one
         a_report_counts_once_and_only_from_the_host_of_the_attempt
         what_was_never_seen_is_queued_again
         unknown_attempts_stay_running_until_known
@@ -53,7 +54,8 @@ on_both! {
         a_unit_that_fails_half_way_writes_nothing
         every_row_comes_back_as_it_was_written
         tokens_and_idempotent_requests_are_kept
-        a_toggle_moves_its_environment_with_its_job;
+        a_toggle_moves_its_environment_with_its_job
+        a_moved_environment_is_on_its_new_host;
     keeping:
         pages_go_on_while_rows_are_added
         jobs_are_found_by_what_they_are_about

@@ -3,7 +3,7 @@
 use hostler_controller::domain::job::reason;
 use hostler_controller::domain::{EventKind, JobState, Micros};
 use hostler_controller::store::{
-    AttemptRef, EnqueueAnswer, EventFilter, ProgressLine, SettleAnswer, WaitsFor,
+    AttemptRef, EnqueueAnswer, EventFilter, ProgressLine, SettleAnswer, Settlement, WaitsFor,
 };
 use hostler_protocol::job::{Code, Progress, StepState};
 
@@ -347,4 +347,20 @@ pub(crate) async fn a_known_job_is_not_queued_twice(world: &World) {
     let again = world.store.enqueue(&jobs[..1], NOW).await.unwrap();
     assert_eq!(again, [EnqueueAnswer::Duplicate]);
     assert_eq!(world.store.stats().await.unwrap().queued, 2);
+}
+
+pub(crate) async fn a_newer_toggle_ends_the_retries_of_an_older_one(world: &World) {
+    let hosts = world.hosts(1).await;
+    let mut toggle = template();
+    toggle.job_type = hostler_protocol::job::JobType::EnvCacheToggle;
+    toggle.supersedes_queued = true;
+    world.enqueue(&[with_template(1, &hosts[0], &toggle)]).await;
+    let first = world.claim(&[&hosts[0]], NOW).await.remove(0);
+    world.enqueue(&[with_template(2, &hosts[0], &toggle)]).await;
+    let report = Settlement { template: toggle, ..settlement(&first, failed(Code::RedisTimeout)) };
+    let answers = world.store.settle(&[report], NOW).await.unwrap();
+    assert_eq!(answers, [SettleAnswer::Settled(JobState::Cancelled)]);
+    assert_eq!(world.job(&job_id(1)).await.reason.as_deref(), Some(reason::SUPERSEDED));
+    let next = world.claim(&[&hosts[0]], NOW).await;
+    assert_eq!(ids(&next), [job_id(2)], "the newer one waits for the older one's retry");
 }

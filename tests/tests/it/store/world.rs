@@ -37,7 +37,7 @@ pub(crate) enum Place {
 /// The server all tests that run at the same time share; it stops with the last of them.
 static SERVER: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
 
-fn server() -> Arc<Postgres> {
+pub(crate) fn server() -> Arc<Postgres> {
     let mut shared = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(server) = shared.upgrade() {
         return server;
