@@ -55,15 +55,15 @@ pub struct CreateEnvironment {
 pub struct NewNginx {
     /// Included in `http {}`; default `/etc/nginx/hostler/<site>-<name>/http.conf`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 2, max_length = 1024)]
+    #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub http_file: Option<String>,
     /// Included in the domain's `server {}`; default `…/server.conf`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 2, max_length = 1024)]
+    #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub server_file: Option<String>,
     /// Included in the `location {}` that passes to PHP; default `…/location.conf`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 2, max_length = 1024)]
+    #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub location_file: Option<String>,
     /// Where probes connect on the host: `http://` and a loopback address with port.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -121,7 +121,7 @@ pub struct NewRedis {
     pub prefix: String,
     /// `php` only, and needed there: the JSON file the application reads.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 2, max_length = 1024)]
+    #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.json$")]
     pub switch_file: Option<String>,
 }
 
@@ -196,15 +196,15 @@ pub struct ChangeEnvironment {
 pub struct ChangeNginx {
     /// Included in `http {}`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 2, max_length = 1024)]
+    #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub http_file: Option<String>,
     /// Included in the domain's `server {}`.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 2, max_length = 1024)]
+    #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub server_file: Option<String>,
     /// Included in the `location {}` that passes to PHP.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 2, max_length = 1024)]
+    #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub location_file: Option<String>,
     /// Where probes connect on the host: `http://` and a loopback address with port.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
@@ -260,7 +260,7 @@ pub struct ChangeRedis {
     pub prefix: Option<String>,
     /// `php` only, and needed there: the JSON file the application reads.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, min_length = 2, max_length = 1024)]
+    #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.json$")]
     pub switch_file: Option<String>,
 }
 

@@ -141,8 +141,11 @@ pub fn change(
                        to another host: let them end or cancel them first";
         return Err(Refusal::new(RefusalKind::Conflict, "JOBS_WAITING", message));
     }
-    after.fastcgi = flag_after(after.doc.fastcgi.is_some(), before.fastcgi.as_ref());
-    after.redis = flag_after(after.doc.redis.is_some(), before.redis.as_ref());
+    // What was proven was proven on the old host.
+    let proven = after.host_id == before.host_id;
+    let flag = |before: &Option<CacheFlag>| before.clone().filter(|_| proven);
+    after.fastcgi = flag_after(after.doc.fastcgi.is_some(), flag(&before.fastcgi));
+    after.redis = flag_after(after.doc.redis.is_some(), flag(&before.redis));
     if after == *before {
         return Ok(nothing(after));
     }
@@ -155,8 +158,8 @@ pub fn change(
     })
 }
 
-fn flag_after(present: bool, before: Option<&CacheFlag>) -> Option<CacheFlag> {
-    present.then(|| before.cloned().unwrap_or_else(off))
+fn flag_after(present: bool, before: Option<CacheFlag>) -> Option<CacheFlag> {
+    present.then(|| before.unwrap_or_else(off))
 }
 
 fn is_on(flag: Option<&CacheFlag>) -> bool {
@@ -183,6 +186,28 @@ fn needs_caches_off(before: &Environment, after: &Environment) -> Result<(), Ref
         problems.add(
             "/nginx",
             "turn the FastCGI cache off first: the files at the old place would stay in effect",
+        );
+    }
+    let key = |doc: &EnvironmentDoc| doc.fastcgi.as_ref().map(|part| part.key_format.clone());
+    if fastcgi_on && after.doc.fastcgi.is_some() && key(&before.doc) != key(&after.doc) {
+        problems.add(
+            "/fastcgi/key_format",
+            "turn the FastCGI cache off first: entries under the old key would never be found \
+             again by a purge of their URL",
+        );
+    }
+    if redis_on && before.doc.kind != after.doc.kind {
+        problems.add("/kind", "turn the Redis cache off first: each kind has a switch of its own");
+    }
+    let switch = |doc: &EnvironmentDoc| doc.redis.as_ref().and_then(|it| it.switch_file.clone());
+    if redis_on
+        && after.doc.kind == before.doc.kind
+        && after.doc.redis.is_some()
+        && switch(&before.doc) != switch(&after.doc)
+    {
+        problems.add(
+            "/redis/switch_file",
+            "turn the Redis cache off first: the file at the old place would go on saying `on`",
         );
     }
     if redis_on && after.doc.redis.is_none() {

@@ -40,7 +40,7 @@ fn nginx(nginx: &NginxDoc, problems: &mut Problems) {
         ("/nginx/location_file", &nginx.location_file),
     ];
     for (place, (pointer, file)) in files.iter().enumerate() {
-        problems.check(pointer, text::path(file));
+        problems.check(pointer, text::file(file, ".conf"));
         if files[..place].iter().any(|(_, other)| other == file) {
             problems.add(*pointer, "the three nginx files are three different files");
         }
@@ -81,7 +81,9 @@ fn redis_part(redis: &RedisDoc, kind: AppKind, problems: &mut Problems) {
         problems.check("/redis/password_file", text::path(file));
     }
     match (kind, &redis.switch_file) {
-        (AppKind::Php, Some(file)) => problems.check("/redis/switch_file", text::path(file)),
+        (AppKind::Php, Some(file)) => {
+            problems.check("/redis/switch_file", text::file(file, ".json"));
+        }
         (AppKind::Php, None) => problems.add(
             "/redis/switch_file",
             "needed for kind `php`: the JSON file the application reads to learn whether to use \

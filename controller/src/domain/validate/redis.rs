@@ -71,6 +71,12 @@ fn plain_number(digits: &str) -> Option<u32> {
 /// written the one usual way, so that equal texts are equal servers.
 fn canonical(host: &str) -> Result<(String, bool), String> {
     let bare = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
+    let everywhere = |ip: &IpAddr| ip.to_canonical().is_unspecified();
+    if bare.parse().as_ref().is_ok_and(everywhere) {
+        return Err(
+            "0.0.0.0 and [::] name no server: write 127.0.0.1 for one on the host".to_owned()
+        );
+    }
     let (loopback, usual) = match bare.parse::<IpAddr>() {
         Ok(ip) => {
             let ip = ip.to_canonical();
@@ -148,6 +154,8 @@ mod tests {
             "redis://[0:0::2]:1",
             "redis://[::ffff:10.0.0.1]:1",
             "redis://h:01",
+            "redis://0.0.0.0:6379",
+            "redis://[::]:6379",
             "redis://a b@h:1",
             "redis://h:1/+1",
         ] {

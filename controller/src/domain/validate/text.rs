@@ -80,6 +80,20 @@ pub fn path(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// A path as [`path`], of a file whose name has this ending (with its dot) and more before it:
+/// the agent writes no others.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn file(text: &str, ending: &str) -> Result<(), String> {
+    path(text)?;
+    let name = text.rsplit('/').next().unwrap_or_default();
+    if name.len() > ending.len() && name.ends_with(ending) {
+        return Ok(());
+    }
+    Err(format!("the name of this file ends in `{ending}`"))
+}
+
 fn forbidden_in_path(c: char) -> bool {
     c.is_control() || c.is_whitespace() || ";{}\"'$\\`#*?[]".contains(c)
 }
@@ -213,6 +227,16 @@ mod tests {
             assert!(path(bad).is_err(), "{bad:?} was taken for a good path");
         }
         assert!(path(&format!("/{}", "a".repeat(PATH_BYTES_MAX))).is_err());
+    }
+
+    #[test]
+    fn files_have_the_ending_the_agent_writes() {
+        for good in ["/etc/nginx/a.conf", "/a.b.conf", "/x/..conf"] {
+            assert_eq!(file(good, ".conf"), Ok(()), "{good}");
+        }
+        for bad in ["/etc/passwd", "/a.conf/b", "/a/.conf", "/a.CONF", "/a.conf.bak", "a.conf"] {
+            assert!(file(bad, ".conf").is_err(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -154,7 +154,7 @@ async fn two_environments_never_share_a_place() {
     let twin = with(
         twin,
         "/nginx",
-        json!({ "http_file": "/a/1", "server_file": "/a/2", "location_file": "/a/3" }),
+        json!({ "http_file": "/a/1.conf", "server_file": "/a/2.conf", "location_file": "/a/3.conf" }),
     );
     let twin = with(twin, "/fastcgi/cache_dir", json!("/var/cache/nginx/x"));
     assert_eq!(place.make(twin).await.expect(409).code(), "NAME_TAKEN");
@@ -218,6 +218,8 @@ async fn what_would_leave_a_cache_behind_waits_until_it_is_off() {
         (json!({ "fastcgi": null }), "/fastcgi"),
         (json!({ "redis": null }), "/redis"),
         (json!({ "host": "web2" }), "/host"),
+        (json!({ "fastcgi": { "key_format": "$host$request_uri" } }), "/fastcgi/key_format"),
+        (json!({ "redis": { "switch_file": "/srv/other.json" } }), "/redis/switch_file"),
         (json!({ "nginx": { "http_file": "/etc/nginx/x.conf" } }), "/nginx"),
     ];
     for (body, pointer) in changes {
@@ -230,7 +232,10 @@ async fn what_would_leave_a_cache_behind_waits_until_it_is_off() {
     assert_eq!(answer.code(), "JOBS_WAITING");
     let job = format!("/api/jobs/{}/cancel", job.job_id());
     place.rig.call(axum::http::Method::POST, &job, None).await.expect(200);
-    place.rig.patch(&path, json!({ "host": "web2" })).await.expect(200);
+    let moved = place.rig.patch(&path, json!({ "host": "web2" })).await.expect(200);
+    let shown = place.rig.get(&path).await.expect(200);
+    assert_eq!(shown.body["host_id"], moved.body["host_id"], "the answer says what was not kept");
+    assert_ne!(shown.body["host_id"], made.body["host_id"], "it did not move");
     let dir = json!({ "fastcgi": { "cache_dir": "/var/cache/nginx/new" } });
     place.rig.patch(&path, dir).await.expect(200);
 }
@@ -309,4 +314,27 @@ async fn a_failed_environment_takes_no_cache_job() {
     let host = place.rig.app.store.host(&place.host.parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(host.state, HostState::Enrolled);
     place.rig.delete(&path).await.expect(202);
+}
+
+#[tokio::test]
+async fn only_files_the_agent_would_write_are_taken() {
+    let place = Place::new().await;
+    for (pointer, value) in [
+        ("/nginx", json!({ "http_file": "/etc/cron.d/job" })),
+        ("/nginx", json!({ "server_file": "/etc/nginx/nginx.conf.bak" })),
+        ("/nginx", json!({ "location_file": "/etc/nginx/.conf" })),
+        ("/redis/switch_file", json!("/srv/shop/index.php")),
+    ] {
+        let named = match value.as_object().and_then(|object| object.keys().next()) {
+            Some(field) => format!("{pointer}/{field}"),
+            None => pointer.to_owned(),
+        };
+        let answer = place.make(with(place.right(), pointer, value)).await.expect(400);
+        assert_eq!(answer.pointers(), [named], "{}", answer.text);
+    }
+    let made = place.make(place.right()).await.expect(201);
+    let path = made.header("location");
+    let change = json!({ "nginx": { "http_file": "/etc/profile" } });
+    let answer = place.rig.patch(path, change).await.expect(400);
+    assert_eq!(answer.pointers(), ["/nginx/http_file"]);
 }
