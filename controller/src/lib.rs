@@ -20,6 +20,7 @@ pub mod views;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 
+use hostler_protocol::id::ControllerId;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -66,7 +67,7 @@ pub enum RunError {
     },
     #[error("a listener failed")]
     Listener(#[from] std::io::Error),
-    #[error("the data directory {path} cannot be made")]
+    #[error("{path} cannot be made or read")]
     DataDir {
         path: String,
         #[source]
@@ -125,7 +126,7 @@ pub async fn open(
     let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let join =
         JoinTarget { addresses: config.join_addresses(agents, &nodename), pin: authority.pin()? };
-    let (templates, controller) = (Templates::shipped()?, clock.new_controller_id()?);
+    let (templates, controller) = (Templates::shipped()?, controller_id(config, &clock)?);
     let store = Store::open(&config.database).await?;
     let events = Events::new(store.clone());
     Ok((App { store, clock, templates, events, controller, join: Arc::new(join) }, authority))
@@ -173,6 +174,7 @@ async fn serve(
     // Agents and loops end before the event log's tailer and the API's last answers need them no
     // more: one token for all, bounded waits below.
     let (events, agents) = (app.events.clone(), fleet.agents());
+    let asked_again = fleet.agents();
     tasks.spawn({
         let shutdown = shutdown.clone();
         async move { events.tail(shutdown).await }
@@ -182,7 +184,7 @@ async fn serve(
         async move { fleet.follow_revocations(shutdown).await }
     });
     tasks.spawn(tasks::dispatch::run(app.clone(), agents, shutdown.clone()));
-    tasks.spawn(tasks::sweep::run(app.clone(), shutdown.clone()));
+    tasks.spawn(tasks::sweep::run(app.clone(), asked_again, shutdown.clone()));
     tasks.spawn(port.serve(shutdown.clone()));
     if let (Some(metrics), Ok(handle)) = (metrics, telemetry::metrics()) {
         let router = api::serve::metrics_router(move || handle.render());
@@ -219,6 +221,33 @@ fn announce(ready: &Ready, tell: Option<oneshot::Sender<Ready>>) {
 fn listening(listener: TcpListener) -> std::io::Result<tokio::net::TcpListener> {
     listener.set_nonblocking(true)?;
     tokio::net::TcpListener::from_std(listener)
+}
+
+/// Who this controller is, whenever it starts: what it left behind when it was killed, such as
+/// sessions in the database, is known to be its own.
+fn controller_id(config: &Config, clock: &Clock) -> Result<ControllerId, RunError> {
+    use std::io::Write as _;
+    let path = config.data_dir.join("controller-id");
+    let failed = |source| RunError::DataDir { path: path.display().to_string(), source };
+    let fresh = clock.new_controller_id()?;
+    let made = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+    match made {
+        Ok(mut file) => {
+            writeln!(file, "{fresh}").and_then(|()| file.sync_all()).map_err(failed)?;
+            return Ok(fresh);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let text = std::fs::read_to_string(&path).map_err(failed)?;
+    // Cut off while it was first written: it has named nothing yet.
+    match text.trim().parse() {
+        Ok(known) => Ok(known),
+        Err(_) => {
+            std::fs::write(&path, format!("{fresh}\n")).map_err(failed)?;
+            Ok(fresh)
+        }
+    }
 }
 
 fn prepare_data_dir(config: &Config) -> Result<(), RunError> {

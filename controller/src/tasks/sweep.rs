@@ -3,13 +3,16 @@
 //! A lease is lost when its counter has not moved for [`LEASE_SECS`] on this process's own
 //! monotonic clock; no two clocks are compared, and after a start every lease begins anew.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use hostler_protocol::id::HostId;
+use hostler_protocol::message::close;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::domain::{Job, Micros};
+use crate::fleet::Agents;
 use crate::store::{AttemptRef, StoreError};
 
 /// Seconds between two sweeps.
@@ -26,6 +29,8 @@ pub const EVENTS_KEPT_MIN: u32 = 10_000;
 pub const IDEMPOTENCY_SECS: u64 = 86_400;
 /// Seconds ended tokens are kept for the record: thirty days.
 pub const TOKENS_SECS: u64 = 30 * 86_400;
+/// Seconds ended jobs and their results are kept: ninety days.
+pub const HISTORY_SECS: u64 = 90 * 86_400;
 /// Rows one unit of a sweep touches.
 pub const ROWS_PER_UNIT_MAX: u32 = 1000;
 /// Units of one kind in one sweep; what is left waits for the next.
@@ -66,7 +71,7 @@ impl Leases {
 }
 
 /// Sweeps until the shutdown.
-pub async fn run(app: App, shutdown: CancellationToken) {
+pub async fn run(app: App, agents: Agents, shutdown: CancellationToken) {
     let mut leases = Leases::default();
     let mut period = tokio::time::interval(Duration::from_secs(SWEEP_SECS));
     loop {
@@ -74,23 +79,57 @@ pub async fn run(app: App, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = period.tick() => {}
         }
-        if let Err(error) = sweep(&app, &mut leases).await {
+        match lost_leases(&app, &mut leases).await {
+            Ok(silent) => ask_again(&agents, &silent),
+            Err(error) => tracing::error!(%error, "leases cannot be looked at"),
+        }
+        if let Err(error) = sweep(&app).await {
             tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
         }
     }
 }
 
-async fn sweep(app: &App, leases: &mut Leases) -> Result<(), StoreError> {
-    let now = app.clock.now();
-    let store = &app.store;
-    let lost = leases.look(&store.running_all().await?, app.clock.monotonic_ms());
+/// Marks attempts whose lease is lost as unknown; answers their hosts.
+async fn lost_leases(app: &App, leases: &mut Leases) -> Result<BTreeSet<HostId>, StoreError> {
+    let running = app.store.running_all().await?;
+    let lost = leases.look(&running, app.clock.monotonic_ms());
     if !lost.is_empty() {
         tracing::warn!(attempts = lost.len(), "leases were lost: these attempts are unknown");
-        store.mark_unknown(&lost, now).await?;
+        app.store.mark_unknown(&lost, app.clock.now()).await?;
     }
+    Ok(hosts_of(&running, &lost))
+}
+
+fn hosts_of(running: &[Job], lost: &[AttemptRef]) -> BTreeSet<HostId> {
+    let is_lost = |job: &&Job| {
+        lost.iter().any(|attempt| attempt.job == job.id && attempt.attempt == job.attempt)
+    };
+    running.iter().filter(is_lost).map(|job| job.host_id.clone()).collect()
+}
+
+/// A host that is connected here and yet does not renew an attempt may never have been given it:
+/// its claim was committed while the database's answer was lost. Its next `Hello` tells.
+fn ask_again(agents: &Agents, hosts: &BTreeSet<HostId>) {
+    for host in hosts {
+        let reason = "an attempt of this host is unknown: say anew what runs";
+        if agents.close(host, close::UNAVAILABLE, reason) {
+            tracing::warn!(host.id = %host, "a session is closed to learn what its host runs");
+        }
+    }
+}
+
+/// One sweep, leases aside.
+///
+/// # Errors
+/// [`StoreError`]; what was swept before stays swept.
+pub async fn sweep(app: &App) -> Result<(), StoreError> {
+    let now = app.clock.now();
+    let store = &app.store;
     repeat(|| store.expire_queued(now, ROWS_PER_UNIT_MAX)).await?;
     let before = ago(now, ARCHIVE_AFTER_SECS);
     repeat(|| store.archive_finished(before, ROWS_PER_UNIT_MAX)).await?;
+    let before = ago(now, HISTORY_SECS);
+    repeat(|| store.prune_history(before, ROWS_PER_UNIT_MAX)).await?;
     let before = ago(now, EVENTS_SECS);
     repeat(|| store.prune_events(before, EVENTS_KEPT_MIN, ROWS_PER_UNIT_MAX)).await?;
     store.prune_idempotency(ago(now, IDEMPOTENCY_SECS)).await?;
@@ -166,6 +205,8 @@ mod tests {
         assert_eq!(leases.look(&[running(6)], 1_000_000 + 2 * lease_ms - 1), []);
         let lost = leases.look(&[running(6)], 1_000_000 + 2 * lease_ms);
         assert_eq!(lost.len(), 1);
+        assert_eq!(hosts_of(&[running(6)], &lost).len(), 1, "its host is asked again");
+        assert!(hosts_of(&[Job { attempt: 2, ..running(6) }], &lost).is_empty());
         assert_eq!(leases.look(&[running(6)], 1_000_000 + 3 * lease_ms), [], "told once");
         assert_eq!(leases.look(&[running(7)], 1_000_000 + 3 * lease_ms), []);
     }

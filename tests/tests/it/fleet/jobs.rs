@@ -44,7 +44,7 @@ impl World {
 }
 
 /// Takes the next job: its stream, its attempt and its specification.
-async fn take(session: &Session) -> (Stream, AttemptRef, JobSpec) {
+pub(super) async fn take(session: &Session) -> (Stream, AttemptRef, JobSpec) {
     let mut stream = Stream::accept(&session.connection).await;
     match stream.next().await {
         Some(ToAgent::Run { attempt, spec, timeout_secs }) => {
@@ -56,16 +56,16 @@ async fn take(session: &Session) -> (Stream, AttemptRef, JobSpec) {
     }
 }
 
-fn accepted(attempt: &AttemptRef) -> ToController {
+pub(super) fn accepted(attempt: &AttemptRef) -> ToController {
     ToController::Accepted { attempt: attempt.clone() }
 }
 
-fn finished(attempt: &AttemptRef, outcome: &Outcome) -> ToController {
+pub(super) fn finished(attempt: &AttemptRef, outcome: &Outcome) -> ToController {
     let outcome = serde_json::to_vec(outcome).unwrap();
     ToController::Finished { attempt: attempt.clone(), outcome }
 }
 
-fn success() -> Outcome {
+pub(super) fn success() -> Outcome {
     Outcome {
         state: OutcomeState::Succeeded,
         result: Some(serde_json::json!({ "ok": true, "findings": [] })),

@@ -5,6 +5,7 @@ mod agent;
 mod enrol;
 mod hostile;
 mod jobs;
+mod keeping;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,7 +60,10 @@ impl Controller {
     }
 
     async fn start_with(dir: &Path, clock: Clock) -> Self {
-        let config = config(dir);
+        Self::start_as(config(dir), clock).await
+    }
+
+    async fn start_as(config: Config, clock: Clock) -> Self {
         let (tell, told) = oneshot::channel();
         let listeners = Listeners { clock, ready: Some(tell), ..Listeners::bind(&config).unwrap() };
         let shutdown = CancellationToken::new();
@@ -140,13 +144,24 @@ impl Controller {
         environment: &EnvironmentId,
         job_type: JobType,
     ) -> JobId {
-        let app = self.app();
         let request = match job_type {
             JobType::CachePurge => serde_json::json!({ "caches": ["fastcgi"] }),
             JobType::EnvCacheToggle | JobType::EnvCheck | JobType::EnvDelete => {
                 serde_json::json!({})
             }
         };
+        self.enqueue_as(host, environment, job_type, request).await
+    }
+
+    /// Queues a job of the environment with this request.
+    async fn enqueue_as(
+        &self,
+        host: &HostId,
+        environment: &EnvironmentId,
+        job_type: JobType,
+        request: serde_json::Value,
+    ) -> JobId {
+        let app = self.app();
         let id = app.clock.new_job_id().unwrap();
         let input = JobInput {
             id: id.clone(),
