@@ -48,14 +48,19 @@ pub fn settle(
 ) -> Decision<JobState> {
     let mut after = job.clone();
     let next = next(&mut after, template, outcome, now);
-    let next = match next {
+    let next = match &next {
         Next::Again(_) | Next::Hold(_) if leaving(job, environment) => {
             Next::Leave(reason::ENVIRONMENT_DELETED)
         }
         Next::Again(_) if newer_waits && template.supersedes_queued => {
             Next::Leave(reason::SUPERSEDED)
         }
-        next => next,
+        Next::Succeed
+        | Next::Fail
+        | Next::Cancel
+        | Next::Leave(_)
+        | Next::Again(_)
+        | Next::Hold(_) => next,
     };
     let (job_event, kind) = match next {
         Next::Succeed => (JobEvent::Succeed, EventKind::JobSucceeded),
