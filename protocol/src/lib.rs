@@ -44,7 +44,10 @@ pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
 pub const FACTS_BYTES_MAX: usize = 64 * 1024;
 /// Most attempts (in flight plus unacknowledged) one `Hello` may name.
 pub const HELLO_ATTEMPTS_MAX: usize = 4096;
-/// Job streams open at once on one session.
+/// Streams an agent may hold open at once: the control stream, running jobs it goes on reporting, and
+/// outcomes it delivers anew. QUIC keeps state for each stream it permits, on every idle session.
+pub const AGENT_STREAMS_MAX: u32 = 24;
+/// Job streams a controller may hold open at once on one session.
 pub const JOB_STREAMS_MAX: u32 = 64;
 /// Seconds between keep-alive packets and between heartbeats on the control stream.
 pub const KEEP_ALIVE_SECS: u64 = 15;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hostler_protocol::message::close;
-use hostler_protocol::{ALPN_ENROL, ALPN_SESSION, IDLE_SECS, JOB_STREAMS_MAX, KEEP_ALIVE_SECS};
+use hostler_protocol::{AGENT_STREAMS_MAX, ALPN_ENROL, ALPN_SESSION, IDLE_SECS, KEEP_ALIVE_SECS};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
@@ -227,9 +227,9 @@ fn endpoint_config(secret: &[u8; 32]) -> EndpointConfig {
 
 fn transport() -> TransportConfig {
     let mut transport = TransportConfig::default();
-    // One control stream beside the job streams.
+    // State is kept for each stream permitted: an idle host should cost little.
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(JOB_STREAMS_MAX + 1))
+        .max_concurrent_bidi_streams(VarInt::from_u32(AGENT_STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
