@@ -3,6 +3,7 @@
 
 use hostler_protocol::job::{Code, FastcgiPurge, PurgeResult, PurgeScope, PurgeSpec, RedisPurge};
 
+use crate::host::redis::Removed;
 use crate::steps::effect::Live;
 use crate::steps::object_cache;
 use crate::steps::purge;
@@ -35,8 +36,8 @@ pub(super) async fn run(
     match &environment.redis {
         Some(doc) if spec.caches.redis => {
             let removed = object_cache::purge(tools, run, doc, spec.dry_run).await?;
-            let (found, removed) = (removed.found, removed.removed);
-            result.redis = Some(RedisPurge { found, removed, bytes: 0 });
+            let Removed { found, removed, bytes } = removed;
+            result.redis = Some(RedisPurge { found, removed, bytes });
         }
         None if spec.caches.redis && !spec.caches.fastcgi => return Err(absent("Redis")),
         Some(_) | None => {}

@@ -123,6 +123,8 @@ pub enum RedisFailure {
 pub struct Removed {
     pub found: u64,
     pub removed: u64,
+    /// Memory of the keys found, by Redis' own estimate; 0 where the user may not ask for it.
+    pub bytes: u64,
 }
 
 /// An open connection.
@@ -205,6 +207,7 @@ impl Connection {
     ) -> Result<Removed, RedisFailure> {
         let mut total = Removed::default();
         let mut cursor = 0;
+        let mut may_measure = true;
         loop {
             if cancel.is_cancelled() {
                 return Err(RedisFailure::Cancelled);
@@ -212,14 +215,17 @@ impl Connection {
             let (next, mut keys) = self.scan(cursor, prefix).await?;
             // The pattern is escaped; this is the guarantee that does not rest on it.
             keys.retain(|key| key.starts_with(prefix.as_bytes()));
-            if dry_run {
-                total.found += keys.len() as u64;
-            } else {
-                for batch in keys.chunks(UNLINK_KEYS_MAX) {
+            for batch in keys.chunks(UNLINK_KEYS_MAX) {
+                if may_measure {
+                    let measured = self.measure(batch).await?;
+                    may_measure = measured.is_some();
+                    total.bytes += measured.unwrap_or(0);
+                }
+                if !dry_run {
                     total.removed += self.unlink(batch).await?;
                 }
-                total.found = total.removed;
             }
+            total.found = if dry_run { total.found + keys.len() as u64 } else { total.removed };
             progress(total.found);
             cursor = next;
             if cursor == 0 {
@@ -242,6 +248,23 @@ impl Connection {
             .query_async(&mut self.0)
             .await
             .map_err(|source| explain("SCAN", source))
+    }
+
+    /// Memory of these keys in bytes; `None` if the user may not ask, which is no failure: an
+    /// object cache needs no right to measure.
+    async fn measure(&mut self, keys: &[Vec<u8>]) -> Result<Option<u64>, RedisFailure> {
+        let mut pipeline = ::redis::pipe();
+        for key in keys {
+            pipeline.cmd("MEMORY").arg("USAGE").arg(key);
+        }
+        let sizes: Result<Vec<Option<u64>>, _> = pipeline.query_async(&mut self.0).await;
+        match sizes {
+            Ok(sizes) => Ok(Some(sizes.into_iter().flatten().sum())),
+            Err(error) => match explain("MEMORY USAGE", error) {
+                RedisFailure::Denied { .. } => Ok(None),
+                failure => Err(failure),
+            },
+        }
     }
 
     async fn unlink(&mut self, keys: &[Vec<u8>]) -> Result<u64, RedisFailure> {

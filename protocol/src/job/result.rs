@@ -97,7 +97,8 @@ pub enum CacheStatus {
 pub struct RedisPurge {
     pub found: u64,
     pub removed: u64,
-    /// Memory of the removed keys as Redis estimates it; 0 when it was not asked.
+    /// Memory of the keys found, by Redis' own estimate (`MEMORY USAGE`); 0 where the environment's
+    /// Redis user may not ask for it.
     #[serde(default)]
     pub bytes: u64,
 }

@@ -46,7 +46,17 @@ async fn a_prefix_with_glob_characters_is_taken_literally() {
     let again: ToggleResult = result(&stand.switch(&shop, true).await);
     assert!(!again.redis.unwrap().changed);
     let purged: PurgeResult = result(&stand.purge(&shop, PurgeScope::All, false).await);
-    assert_eq!(purged.redis.map(|redis| (redis.found, redis.removed)), Some((1, 1)));
+    let counted = purged.redis.unwrap();
+    assert_eq!((counted.found, counted.removed), (1, 1));
+    assert!(counted.bytes > 0, "the memory of the key was not asked for: {counted:?}");
+    redis::cmd("ACL")
+        .arg(&["SETUSER", "default", "-memory|usage"])
+        .exec(&mut redis.connect().unwrap())
+        .unwrap();
+    set(&redis, &["a*b[5"]);
+    let unmeasured: PurgeResult = result(&stand.purge(&shop, PurgeScope::All, false).await);
+    let counted = unmeasured.redis.unwrap();
+    assert_eq!((counted.found, counted.removed, counted.bytes), (1, 1, 0));
     assert_eq!(keys(&redis), ["a*b", "ab1", "axb[3"]);
 
     let off: ToggleResult = result(&stand.switch(&shop, false).await);
