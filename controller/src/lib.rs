@@ -85,9 +85,9 @@ pub enum RunError {
     Random(#[from] RandomError),
     /// Beyond loopback, everybody could do everything.
     #[error(
-        "{listen} is not loopback and there is no API token: make one \
-         (`hostler-controller api-token create --name me --scope admin`), listen on 127.0.0.1, or \
-         permit it with --insecure-no-auth"
+        "at {listen} API tokens are asked for, and there is none: make one \
+         (`hostler-controller api-token create --name me --scope admin`), listen on 127.0.0.1 \
+         without --require-tokens, or permit it with --insecure-no-auth"
     )]
     NoTokens { listen: SocketAddr },
 }
@@ -261,7 +261,7 @@ fn prepare_data_dir(config: &Config) -> Result<(), RunError> {
 
 /// Beyond loopback an API without tokens does not start, unless that is what was asked for.
 async fn access(config: &Config, listen: SocketAddr, app: &App) -> Result<Access, RunError> {
-    if listen.ip().is_loopback() {
+    if listen.ip().is_loopback() && !config.require_tokens {
         return Ok(Access::Loopback { listen: Some(listen) });
     }
     if config.insecure_no_auth {

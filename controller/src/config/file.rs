@@ -19,6 +19,7 @@ pub struct FileConfig {
     pub log_format: Option<String>,
     pub agent_address: Option<Vec<String>>,
     pub insecure_no_auth: Option<bool>,
+    pub require_tokens: Option<bool>,
 }
 
 /// Why a settings file cannot be used.

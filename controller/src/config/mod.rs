@@ -73,6 +73,16 @@ pub struct Settings {
         global = true
     )]
     pub insecure_no_auth: Option<bool>,
+    /// Ask for API tokens on loopback too: needed behind a reverse proxy, whose clients all look
+    /// local
+    #[arg(
+        long,
+        env = "HOSTLER_REQUIRE_TOKENS",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        global = true
+    )]
+    pub require_tokens: Option<bool>,
 }
 
 /// Every setting, resolved and checked.
@@ -88,6 +98,7 @@ pub struct Config {
     /// Empty: derived from `agent_listen` once it is bound.
     pub agent_addresses: Vec<String>,
     pub insecure_no_auth: bool,
+    pub require_tokens: bool,
 }
 
 /// What the machine says about the process: asked once, in `main`.
@@ -191,6 +202,10 @@ impl Config {
             }
         }
         let insecure_no_auth = settings.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
+        let require_tokens = settings.require_tokens.or(file.require_tokens).unwrap_or(false);
+        if insecure_no_auth && require_tokens {
+            wrong.push("require-tokens and insecure-no-auth contradict each other".to_owned());
+        }
         if !wrong.is_empty() {
             return Err(ConfigError::Settings(wrong));
         }
@@ -203,6 +218,7 @@ impl Config {
             log_format,
             agent_addresses,
             insecure_no_auth,
+            require_tokens,
         })
     }
 

@@ -86,9 +86,21 @@ fn the_sample_file_is_true_commented_and_complete() {
         log_format: Some(_),
         agent_address: Some(_),
         insecure_no_auth: Some(false),
+        require_tokens: Some(false),
     } = file.clone()
     else {
         panic!("packaging/controller.toml must show every setting: {file:?}");
     };
     Config::resolve(Settings::default(), file, &root()).unwrap();
+}
+
+#[test]
+fn tokens_cannot_be_both_required_and_waived() {
+    let both = Settings {
+        require_tokens: Some(true),
+        insecure_no_auth: Some(true),
+        ..Settings::default()
+    };
+    let error = Config::resolve(both, FileConfig::default(), &root()).unwrap_err();
+    assert!(error.to_string().contains("contradict"), "{error}");
 }

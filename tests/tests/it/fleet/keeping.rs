@@ -1,13 +1,15 @@
 //! A fleet over PostgreSQL, and what a controller leaves behind and sweeps away.
 
+use hostler_controller::RunError;
 use hostler_controller::clock::Clock;
 use hostler_controller::config::Config;
 use hostler_controller::domain::decide::job::end;
 use hostler_controller::domain::job::reason;
-use hostler_controller::domain::{Decision, JobState, Micros, Scope};
+use hostler_controller::domain::{ApiScope, Decision, JobState, Micros, Scope};
 use hostler_controller::store::{DatabaseUrl, Store};
 use hostler_controller::tasks::sweep;
 use hostler_protocol::job::JobType;
+use tokio_util::sync::CancellationToken;
 
 use super::agent::{Stream, hello, new_host, session};
 use super::jobs::{accepted, finished, success, take};
@@ -100,5 +102,29 @@ async fn jobs_that_ended_long_ago_are_forgotten() {
     let store = &controller.app().store;
     assert_eq!(store.job(&jobs[0]).await.unwrap(), None, "kept for ever");
     assert!(store.job(&jobs[1]).await.unwrap().is_some(), "forgotten too early");
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_can_be_asked_for_on_loopback() {
+    let (_dir, path) = directory();
+    let strict = || Config { require_tokens: true, ..config(&path) };
+    let settings = strict();
+    let listeners = hostler_controller::Listeners::bind(&settings).unwrap();
+    let refused = hostler_controller::run(settings, listeners, CancellationToken::new()).await;
+    assert!(matches!(refused, Err(RunError::NoTokens { .. })), "{refused:?}");
+
+    let plain = Controller::start(&path).await;
+    let made = plain.app().create_api_token("me".to_owned(), ApiScope::Read, None);
+    let (_, token) = made.await.unwrap();
+    plain.stop().await;
+    let controller = Controller::start_as(strict(), Clock::system()).await;
+    let url = format!("http://{}/api/hosts", controller.ready.api);
+    let client = reqwest::Client::new();
+    // As a proxy on this machine asks: from loopback, by the listener's own name.
+    let without = client.get(&url).send().await.unwrap();
+    assert_eq!(without.status().as_u16(), 401);
+    let with = client.get(&url).bearer_auth(token).send().await.unwrap();
+    assert_eq!(with.status().as_u16(), 200);
     controller.stop().await;
 }

@@ -51,6 +51,7 @@ fn config(dir: &Path) -> Config {
         log_format: LogFormat::Text,
         agent_addresses: Vec::new(),
         insecure_no_auth: false,
+        require_tokens: false,
     }
 }
 
