@@ -132,3 +132,31 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pairs_of_state_and_event_are_decided() {
+        use EnvironmentEvent::{Broke, DeleteRequested, Reset};
+        use EnvironmentState::{Active, Deleting, Failed};
+        let allowed = [
+            (Active, DeleteRequested, Deleting),
+            (Active, Broke, Failed),
+            (Failed, DeleteRequested, Deleting),
+            (Failed, Reset, Active),
+        ];
+        for state in EnvironmentState::ALL {
+            for event in [DeleteRequested, Broke, Reset] {
+                let expected = allowed.iter().find(|(from, on, _)| (*from, *on) == (state, event));
+                assert_eq!(
+                    state.apply(event),
+                    expected.map(|(_, _, to)| *to),
+                    "{state:?} {event:?}"
+                );
+            }
+            assert_eq!(EnvironmentState::parse(state.as_str()), Some(state));
+        }
+    }
+}
