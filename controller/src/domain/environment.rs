@@ -131,11 +131,6 @@ mod tests {
             assert_eq!(redis_server(url).as_deref(), server, "{url}");
         }
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn all_pairs_of_state_and_event_are_decided() {
