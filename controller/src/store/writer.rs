@@ -168,6 +168,8 @@ async fn commit(
 }
 
 fn answer(group: Group, last_seq: i64, committed: &watch::Sender<i64>) {
+    // First, so that who has an answer in hand finds its events told already.
+    super::tell(committed, last_seq);
     let mut first_seq = last_seq + 1 - as_i64(group.events.len());
     for (unit, events) in group.ready {
         unit.committed(first_seq);
@@ -176,7 +178,6 @@ fn answer(group: Group, last_seq: i64, committed: &watch::Sender<i64>) {
     for (unit, failure) in group.refused {
         unit.failed(failure);
     }
-    super::tell(committed, last_seq);
 }
 
 fn as_i64(count: usize) -> i64 {

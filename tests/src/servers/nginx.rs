@@ -137,7 +137,7 @@ impl Nginx {
             php = php_socket.display(),
         );
         self.write_conf(&format!("{domain}.conf"), &text)?;
-        self.reload();
+        self.reload_and_wait()?;
         wait_for(&format!("vhost {domain}"), SERVER_SECS_MAX, || {
             let answer = get(self.port, domain, "/.vhost", &[]).ok()?;
             (answer.body == *domain).then_some(())
@@ -150,12 +150,46 @@ impl Nginx {
         self.process.signal(Signal::HUP);
     }
 
+    /// The same, and waits until no worker of before takes connections any more: until then a
+    /// request may still be answered by the configuration of before.
+    ///
+    /// # Errors
+    /// When the old workers stay.
+    pub fn reload_and_wait(&self) -> Result<(), ServerError> {
+        let before = children(self.process.pid());
+        self.reload();
+        wait_for("nginx's old workers to stop accepting", SERVER_SECS_MAX, || {
+            before.iter().all(|pid| is_gone_or_leaving(*pid)).then_some(())
+        })
+    }
+
     /// A visitor's request.
     ///
     /// # Errors
     /// When nginx does not answer.
     pub fn get(&self, host: &str, path: &str) -> Result<Answer, ServerError> {
         get(self.port, host, path, &[])
+    }
+}
+
+/// The processes whose parent is this one.
+fn children(parent: u32) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        after_name.split(' ').nth(1) == Some(parent.to_string().as_str())
+    })
+    .collect()
+}
+
+/// Whether a worker has ended, or has been told to: it then closes its listening sockets at once
+/// and only finishes the requests it has.
+fn is_gone_or_leaving(pid: u32) -> bool {
+    match std::fs::read(format!("/proc/{pid}/cmdline")) {
+        Ok(title) => title.is_empty() || String::from_utf8_lossy(&title).contains("shutting down"),
+        Err(_) => true,
     }
 }
 

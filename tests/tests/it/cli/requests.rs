@@ -86,7 +86,7 @@ fn an_environment_is_created_from_options_over_a_file() {
     let arguments = ["env", "create", "shop/production", "--from-file", path, "--host", "web1"];
     let more = ["--docroot", "/var/www/shop", "--health-status", "204"];
     let ran = run(fake.port, &[&arguments[..], &more[..]].concat()).expect(0);
-    assert!(ran.stderr.contains("include /h.conf;"), "what to do next: {}", ran.stderr);
+    assert!(ran.stderr.contains("include /h*.conf;"), "what to do next: {}", ran.stderr);
     assert!(ran.stdout.contains("shop/production"), "{}", ran.stdout);
     let sent = fake.seen_as(&format!("POST /api/sites/{SITE}/environments"));
     assert_eq!(sent.len(), 1, "{:?}", fake.seen());
