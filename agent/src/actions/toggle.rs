@@ -21,6 +21,9 @@ use crate::steps::state::{self, Applied, AppliedNginx, AppliedRedis};
 use crate::steps::swap::Swap;
 use crate::steps::tools::Tools;
 
+/// Requests that must all be answered by the recorded generation before it counts as live.
+const LIVE_PROBES: usize = 4;
+
 /// Runs the job.
 pub(super) async fn run(
     tools: &Tools,
@@ -243,8 +246,13 @@ impl Toggle<'_> {
         }
         let environment = &self.spec.environment;
         let live = Live::new(environment, tools.origin(environment)?, &applied);
-        if !matches!(effect::generation(&live).await, Ok(Some(found)) if found == live.generation) {
-            return Ok(None);
+        // More than once: after a reload that was cut off, workers of two configurations may answer
+        // for a moment. Where they do, a generation of its own tells the new one from both.
+        for _ in 0..LIVE_PROBES {
+            let answered = effect::generation(&live).await;
+            if !matches!(answered, Ok(Some(found)) if found == live.generation) {
+                return Ok(None);
+            }
         }
         run.skip("swap", "the files are as wanted and live");
         let proof = prove(tools, run, &live, enabled).await?;

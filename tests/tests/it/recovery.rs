@@ -80,7 +80,10 @@ async fn the_next_job_puts_right_what_a_dropped_one_left() {
     let outcome = stand.toggle(&shop, false).await;
     let off: ToggleResult = result(&outcome);
     assert!(outcome.steps.iter().any(|step| step.step == "rollback"), "{outcome:#?}");
-    assert_eq!((off.generation, off.fastcgi.unwrap().changed), (1, false));
+    // The old generation answers again; or, where a worker of the reload that was cut off still
+    // answered, a newer one was put in force over both. Never the one that was dropped.
+    let ended = (off.generation, off.fastcgi.unwrap().changed);
+    assert!([(1, false), (3, true)].contains(&ended), "{ended:?}: {outcome:#?}");
     assert_eq!(stand.status(&shop, "/"), "OFF");
 }
 
