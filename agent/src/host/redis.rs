@@ -260,10 +260,10 @@ impl Connection {
         let sizes: Result<Vec<Option<u64>>, _> = pipeline.query_async(&mut self.0).await;
         match sizes {
             Ok(sizes) => Ok(Some(sizes.into_iter().flatten().sum())),
-            Err(error) => match explain("MEMORY USAGE", error) {
-                RedisFailure::Denied { .. } => Ok(None),
-                failure => Err(failure),
-            },
+            Err(error) => {
+                let failure = explain("MEMORY USAGE", error);
+                if matches!(failure, RedisFailure::Denied { .. }) { Ok(None) } else { Err(failure) }
+            }
         }
     }
 

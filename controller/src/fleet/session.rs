@@ -166,7 +166,11 @@ impl Session {
                 self.over(&attempt);
                 Some(Input::Settled { attempt })
             }
-            Inward::NotCurrent(attempt) => Some(Input::Cancel { attempt }),
+            // An attempt that ended as fast as it was accepted is no longer current either, but
+            // its end has been told and there is nothing to stop.
+            Inward::NotCurrent(attempt) => {
+                self.core.carries(&attempt).then_some(Input::Cancel { attempt })
+            }
             Inward::Over(attempt) => {
                 self.over(&attempt);
                 None

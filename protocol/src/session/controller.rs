@@ -118,6 +118,12 @@ impl Core {
         }
     }
 
+    /// Whether a channel of this session still carries the attempt.
+    #[must_use]
+    pub fn carries(&self, attempt: &AttemptRef) -> bool {
+        self.bound.contains_key(attempt)
+    }
+
     /// Takes in one event.
     pub fn handle(&mut self, input: Input, now_ms: MonotonicMs) -> Vec<Effect> {
         let mut effects = Vec::new();
