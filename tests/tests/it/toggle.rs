@@ -343,6 +343,12 @@ async fn a_removal_cancelled_at_any_step_is_undone() {
     let before = files(&shop);
     for step in ["swap", "reload", "cache_purge"] {
         let outcome = stand.cancel_at(step, stand.remove_spec(&shop)).await;
+        if step == "cache_purge" && outcome.state == OutcomeState::Succeeded {
+            // An almost empty cache is purged as fast as the cancel comes, and a completion that
+            // raced a cancel wins: then the removal is whole.
+            assert_eq!(files(&shop), [None, None, None], "{outcome:#?}");
+            return;
+        }
         assert_eq!(outcome.state, OutcomeState::Cancelled, "cancelled at {step}: {outcome:#?}");
         assert_eq!(files(&shop), before, "cancelled at {step}: {outcome:#?}");
         assert_ne!(stand.status(&shop, "/"), "none", "cancelled at {step}: {outcome:#?}");
