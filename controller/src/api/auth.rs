@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use axum::http::header::{AUTHORIZATION, HOST, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use hostler_protocol::id::ApiTokenId;
 
 use super::problem::ApiError;
 use crate::app::{App, ShownToken};
 use crate::domain::ApiScope;
+use crate::store::StoreError;
 
 /// Who may use the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,21 @@ pub(crate) struct Principal {
     /// An API token's id, or `local`.
     pub name: String,
     pub scope: ApiScope,
+}
+
+impl Principal {
+    /// Whether whoever was let in may still be there: their token was not revoked and has not
+    /// expired since.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the token cannot be read.
+    pub(crate) async fn may_still(&self, app: &App) -> Result<bool, StoreError> {
+        match self.name.parse::<ApiTokenId>() {
+            Ok(token) => app.token_holds(&token).await,
+            // `local`: let in by where the request came from.
+            Err(_) => Ok(true),
+        }
+    }
 }
 
 /// Paths that answer anybody.

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -21,6 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ApiState;
+use super::auth::Principal;
 use super::extract::{Id, Params};
 use super::page;
 use super::problem::ApiError;
@@ -29,6 +30,8 @@ use crate::domain::decide::enqueue::missing;
 use crate::store::{EventFilter, StoreError};
 use crate::views;
 
+/// Seconds after which a stream's token is looked at again.
+pub(crate) const TOKEN_LOOK_SECS: u64 = 5;
 /// Streams open at once; more are refused.
 pub(crate) const STREAMS_MAX: usize = 512;
 /// Seconds between comments that keep an idle stream open.
@@ -80,6 +83,7 @@ struct After {
 async fn follow_events(
     State(api): State<Arc<ApiState>>,
     Params(asked): Params<Filter>,
+    Extension(who): Extension<Principal>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let filter = EventFilter {
@@ -92,7 +96,7 @@ async fn follow_events(
         Some(after) => kept(&api.app, after).await?,
         None => api.app.store.events_bounds().await?.1,
     };
-    stream(&api, Follow { app: api.app.clone(), filter, at, job: None })
+    stream(&api, Follow { app: api.app.clone(), filter, at, job: None, who })
 }
 
 /// Follow a job from its first event; the last one is `end`, its data an `EndOfStream`.
@@ -105,6 +109,7 @@ async fn follow_job(
     State(api): State<Arc<ApiState>>,
     Id(id): Id<JobId>,
     Params(asked): Params<After>,
+    Extension(who): Extension<Principal>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     if api.app.store.job(&id).await?.is_none() {
@@ -115,7 +120,7 @@ async fn follow_job(
         None => 0,
     };
     let filter = EventFilter { job: Some(id.clone()), ..EventFilter::default() };
-    stream(&api, Follow { app: api.app.clone(), filter, at, job: Some(id) })
+    stream(&api, Follow { app: api.app.clone(), filter, at, job: Some(id), who })
 }
 
 fn cursor(headers: &HeaderMap, after: Option<i64>) -> Result<Option<i64>, ApiError> {
@@ -156,6 +161,8 @@ struct Follow {
     at: i64,
     /// The job whose end is the stream's.
     job: Option<JobId>,
+    /// Who follows: a stream ends with its token.
+    who: Principal,
 }
 
 /// A stream and what it has read ahead.
@@ -208,6 +215,10 @@ fn events(reading: Reading) -> impl Stream<Item = Result<SseEvent, Infallible>> 
 /// Reads what follows, or waits until something does.
 async fn read_on(reading: &mut Reading) -> Result<(), StoreError> {
     let follow = &mut reading.follow;
+    if !follow.who.may_still(&follow.app).await? {
+        reading.ended = true;
+        return Ok(());
+    }
     let told = follow.app.events.newest();
     // Asked before the log is read: if it has ended, all its events are in the log by now.
     let ended = match &follow.job {
@@ -231,6 +242,7 @@ async fn read_on(reading: &mut Reading) -> Result<(), StoreError> {
         follow.at = follow.at.max(told);
         tokio::select! {
             () = follow.app.events.applied(told.saturating_add(1)) => {}
+            () = tokio::time::sleep(Duration::from_secs(TOKEN_LOOK_SECS)) => {}
             // The client resumes elsewhere, from the last id it saw.
             () = reading.shutdown.cancelled() => reading.ended = true,
         }

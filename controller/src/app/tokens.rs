@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::{App, AppError, view};
 use crate::domain::decide::token;
 use crate::domain::{ApiScope, ApiToken, Scope};
-use crate::store::Page;
+use crate::store::{Page, StoreError};
 use crate::views;
 
 /// What every API token begins with.
@@ -145,13 +145,22 @@ impl App {
     /// # Errors
     /// [`AppError::Store`].
     pub async fn token_shown(&self, shown: &ShownToken) -> Result<Option<ApiToken>, AppError> {
-        let now = self.clock.now();
         let known = self.store.api_token(&shown.id).await?;
         Ok(known.filter(|token| {
-            token::same(&token.secret_sha256, &shown.secret_sha256)
-                && token.revoked_at.is_none()
-                && token.expires_at.is_none_or(|at| now < at)
+            token::same(&token.secret_sha256, &shown.secret_sha256) && self.holds(token)
         }))
+    }
+
+    /// Whether a token that was shown before is still good.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot be read.
+    pub async fn token_holds(&self, id: &ApiTokenId) -> Result<bool, StoreError> {
+        Ok(self.store.api_token(id).await?.is_some_and(|token| self.holds(&token)))
+    }
+
+    fn holds(&self, token: &ApiToken) -> bool {
+        token.revoked_at.is_none() && token.expires_at.is_none_or(|at| self.clock.now() < at)
     }
 }
 

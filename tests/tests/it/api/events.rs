@@ -5,10 +5,13 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::Request;
 use futures_util::StreamExt as _;
+use hostler_controller::api::Access;
+use hostler_controller::domain::ApiScope;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::jobs::{World, succeeded};
+use super::rig::Rig;
 
 /// One event of a stream.
 #[derive(Debug)]
@@ -144,4 +147,22 @@ async fn cursors_and_jobs_that_make_no_sense_are_refused() {
     let answer = world.rig.call_with(axum::http::Method::GET, "/api/events", &headers, None).await;
     assert_eq!(answer.expect(400).code(), "CURSOR_INVALID");
     world.rig.get("/api/jobs/job_00000000000000000000000000/events").await.expect(404);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let rig = Rig::with(Access::Tokens).await;
+    let made = rig.app.create_api_token("t".into(), ApiScope::Read, None).await.unwrap();
+    let request = Request::get("/api/events")
+        .header("host", "localhost")
+        .header("authorization", format!("Bearer {}", made.1))
+        .body(Body::empty())
+        .unwrap();
+    let response = rig.router.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status().as_u16(), 200);
+    let mut body = response.into_body().into_data_stream();
+    rig.app.revoke_api_token(made.0.id).await.unwrap();
+    let ends = async { while body.next().await.is_some() {} };
+    let in_time = tokio::time::timeout(Duration::from_secs(20), ends).await;
+    assert!(in_time.is_ok(), "the stream outlives its token");
 }
