@@ -80,6 +80,9 @@ pub enum StoreError {
     /// The host is not there, or is revoked.
     #[error("{operation}: no such host is enrolled")]
     NoHost { operation: &'static str },
+    /// A defect of the controller; its log has the panic. Nothing was written.
+    #[error("{operation}: the controller failed; its log has more")]
+    Defect { operation: &'static str },
     #[error("{operation}: the database refused a statement")]
     Database {
         operation: &'static str,
@@ -106,6 +109,7 @@ impl StoreError {
             | Self::Unreadable { .. }
             | Self::Taken { .. }
             | Self::NoHost { .. }
+            | Self::Defect { .. }
             | Self::Database { .. } => false,
         }
     }
@@ -132,6 +136,8 @@ pub(super) enum Failure {
     /// The decision said no, before anything was written.
     Refused(Refusal),
     Closed,
+    /// The unit panicked: a defect, and nobody else's.
+    Panicked,
 }
 
 impl From<sqlx::Error> for Failure {
@@ -165,9 +171,12 @@ impl Failure {
                 // or went after it was looked for.
                 matches!(error.code().as_deref(), Some("40001" | "40P01" | "23505" | "23503"))
             }
-            Self::Sql(_) | Self::Unreadable(_) | Self::NoHost | Self::Refused(_) | Self::Closed => {
-                false
-            }
+            Self::Sql(_)
+            | Self::Unreadable(_)
+            | Self::NoHost
+            | Self::Refused(_)
+            | Self::Closed
+            | Self::Panicked => false,
         }
     }
 
@@ -181,6 +190,7 @@ impl Failure {
             // Only `transact` has refusals, and it takes them out before.
             Self::Refused(refusal) => StoreError::Unreadable { operation, what: refusal.message },
             Self::Closed => StoreError::Closed { operation },
+            Self::Panicked => StoreError::Defect { operation },
         }
     }
 }

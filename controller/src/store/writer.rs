@@ -8,9 +8,11 @@
 //!   group is rolled back and each runs by itself.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -199,7 +201,9 @@ async fn together(
     let mut units = units.into_iter();
     let mut failure = None;
     for mut unit in units.by_ref() {
-        match unit.run(&mut tx).await {
+        // A defect in one operation must not end the writer, and with it every other's.
+        let ran = AssertUnwindSafe(unit.run(&mut tx)).catch_unwind().await;
+        match ran.unwrap_or(Err(Failure::Panicked)) {
             Ok(mut events) => {
                 group.ready.push((unit, events.len()));
                 group.events.append(&mut events);

@@ -69,7 +69,8 @@ on_both! {
         one_name_is_given_once
         concurrent_changes_of_a_row_are_all_kept
         a_caller_that_goes_away_leaves_all_or_nothing
-        a_killed_transaction_leaves_nothing;
+        a_killed_transaction_leaves_nothing
+        a_defect_in_one_operation_harms_no_other;
     interleavings:
         random_interleavings_keep_lanes_and_jobs;
     opening:

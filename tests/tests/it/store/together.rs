@@ -308,3 +308,31 @@ async fn a_process_that_dies_loses_nothing_committed(world: &World) {
     assert!(world.store.site(&site.id).await.unwrap().is_some());
     store.close().await;
 }
+
+pub(crate) async fn a_defect_in_one_operation_harms_no_other(world: &World) {
+    let panicking = {
+        let store = world.store.clone();
+        tokio::spawn(async move {
+            let decide = |_: &Snapshot| -> Result<Decision<()>, _> { panic!("a defect") };
+            store.transact("defect", Scope::default(), decide).await
+        })
+    };
+    let mut others = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let store = world.store.clone();
+        others.spawn(async move {
+            let changes = vec![Change::InsertSite(site(n))];
+            let decide = move |_: &Snapshot| {
+                Ok(Decision { changes: changes.clone(), events: Vec::new(), reply: () })
+            };
+            store.transact("create_site", Scope::default(), decide).await.map(drop)
+        });
+    }
+    while let Some(done) = others.join_next().await {
+        done.unwrap().unwrap();
+    }
+    let ended = panicking.await;
+    assert!(!matches!(ended, Ok(Ok(_))), "a panic counts as done");
+    let (sites, _) = world.store.sites(&Page::first(100)).await.unwrap();
+    assert_eq!(sites.len(), 8, "somebody else's rows are missing");
+}
