@@ -22,8 +22,8 @@ use std::sync::Arc;
 
 use hostler_protocol::id::ControllerId;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::api::Access;
 use crate::app::{App, JoinTarget};
@@ -73,6 +73,12 @@ pub enum RunError {
         #[source]
         source: std::io::Error,
     },
+    /// Two controllers on one directory would take each other's sessions away.
+    #[error(
+        "another controller runs on the data directory {path}: stop it first, or give this one a \
+         --data-dir of its own"
+    )]
+    DataDirInUse { path: String },
     #[error("the database cannot be used")]
     Store(#[from] StoreError),
     #[error("the certificate authority cannot be used")]
@@ -83,6 +89,9 @@ pub enum RunError {
     Templates(#[from] TemplateError),
     #[error(transparent)]
     Random(#[from] RandomError),
+    /// It would go on answering and do nothing: better to end, and be started again.
+    #[error("a part of the controller ended by itself; its log says which and why")]
+    PartEnded,
     /// Beyond loopback, everybody could do everything.
     #[error(
         "at {listen} API tokens are asked for, and there is none: make one \
@@ -142,6 +151,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let agents = listeners.agents.local_addr()?;
+    let _alone = lock_data_dir(&config)?;
     let (app, authority) = open(&config, listeners.clock.clone(), agents).await?;
     let store = app.store.clone();
     let served = serve(&config, listeners, app, authority, shutdown).await;
@@ -170,7 +180,7 @@ async fn serve(
         app: app.clone(),
     };
 
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     // Agents and loops end before the event log's tailer and the API's last answers need them no
     // more: one token for all, bounded waits below.
     let (events, agents) = (app.events.clone(), fleet.agents());
@@ -195,17 +205,33 @@ async fn serve(
             }
         });
     }
-    tasks.close();
     announce(&ready, listeners.ready);
 
-    let served =
-        api::serve::serve(api, api::router(app, access, shutdown.clone()), shutdown.clone());
-    let served = served.await;
-    // Without its API a controller is of no use: whatever ended it ends the rest.
-    shutdown.cancel();
-    tasks.wait().await;
+    let router = api::router(app, access, shutdown.clone());
+    let served = async {
+        let served = api::serve::serve(api, router, shutdown.clone()).await;
+        shutdown.cancel();
+        served
+    };
+    let (served, whole) = tokio::join!(served, supervise(&mut tasks, shutdown.clone()));
     tracing::info!("the controller has stopped");
-    Ok(served?)
+    served?;
+    if whole { Ok(()) } else { Err(RunError::PartEnded) }
+}
+
+/// Waits for the parts to end at the shutdown. A part that ends before it, or panics, ends the
+/// rest, as the API's own end does: without one of them a controller is of no use. False if that
+/// happened.
+async fn supervise(parts: &mut JoinSet<()>, shutdown: CancellationToken) -> bool {
+    let mut whole = true;
+    while let Some(ended) = parts.join_next().await {
+        if let Err(error) = &ended {
+            tracing::error!(%error, "a part of the controller failed");
+        }
+        whole &= ended.is_ok() && shutdown.is_cancelled();
+        shutdown.cancel();
+    }
+    whole
 }
 
 fn announce(ready: &Ready, tell: Option<oneshot::Sender<Ready>>) {
@@ -254,9 +280,30 @@ fn prepare_data_dir(config: &Config) -> Result<(), RunError> {
     use std::os::unix::fs::DirBuilderExt as _;
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o750)
+        .mode(0o700)
         .create(&config.data_dir)
         .map_err(|source| RunError::DataDir { path: config.data_dir.display().to_string(), source })
+}
+
+/// Holds the data directory for one serving controller; the lock goes with the file, however the
+/// process ends.
+fn lock_data_dir(config: &Config) -> Result<std::fs::File, RunError> {
+    prepare_data_dir(config)?;
+    let path = config.data_dir.join("serve.lock");
+    let failed = |source| RunError::DataDir { path: path.display().to_string(), source };
+    let file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(RunError::DataDirInUse { path: config.data_dir.display().to_string() })
+        }
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
 }
 
 /// Beyond loopback an API without tokens does not start, unless that is what was asked for.

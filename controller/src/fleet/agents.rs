@@ -125,6 +125,16 @@ impl Agents {
         session.is_some()
     }
 
+    /// Closes the host's session if it is the one of this epoch; says whether it was.
+    pub fn close_epoch(&self, host: &HostId, epoch: u64, code: u32, reason: &str) -> bool {
+        let live = self.live();
+        let session = live.1.get(host).filter(|session| session.epoch == Some(epoch));
+        if let Some(session) = session {
+            session.connection.close(VarInt::from_u32(code), reason.as_bytes());
+        }
+        session.is_some()
+    }
+
     /// Every host with a session here, welcomed or not.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostId> {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::agent::{Stream, hello, new_host, session};
+use super::agent::{Stream, hello, new_host, session, soon};
 use super::jobs::{accepted, finished, success, take};
 use super::{Controller, config, directory};
 
@@ -134,5 +134,34 @@ async fn tokens_can_be_asked_for_on_loopback() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with(status), "{answer}");
     }
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_controller_on_the_same_directory_does_not_start() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let listeners = hostler_controller::Listeners::bind(&config(&path)).unwrap();
+    let second = hostler_controller::run(config(&path), listeners, CancellationToken::new()).await;
+    assert!(matches!(second, Err(RunError::DataDirInUse { .. })), "{second:?}");
+    controller.stop().await;
+    // The lock went with the process that had it.
+    Controller::start(&path).await.stop().await;
+}
+
+#[tokio::test]
+async fn a_session_the_database_does_not_know_is_closed_so_that_its_host_comes_back() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let identity = new_host(&controller, "web-1").await;
+    let live = session(&controller, &identity, hello(&[], &[])).await;
+    let app = controller.app();
+    app.store.sessions_clear(None, app.clock.now()).await.unwrap();
+    let closed = soon("the session to be closed", live.connection.closed()).await;
+    assert!(closed.to_string().contains("no longer known"), "{closed}");
+    let back = session(&controller, &identity, hello(&[], &[])).await;
+    let host = app.store.host(&identity.enrolled.host).await.unwrap().unwrap();
+    assert!(host.connected, "the host came back and does not count as connected");
+    drop(back);
     controller.stop().await;
 }
