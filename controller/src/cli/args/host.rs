@@ -5,7 +5,10 @@ use clap::Subcommand;
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum HostVerb {
     /// Lists hosts
-    #[command(visible_alias = "ls")]
+    #[command(
+        visible_alias = "ls",
+        after_help = "Examples:\n  hostler host list\n  hostler host list -o json"
+    )]
     List,
     /// Shows one host, with what its agent said of it
     #[command(after_help = "Example:\n  hostler host show web1")]

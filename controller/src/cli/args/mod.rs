@@ -110,22 +110,37 @@ pub(super) struct GlobalArgs {
 #[derive(Debug, Subcommand)]
 pub(super) enum Noun {
     /// Hosts: machines with an agent
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Examples:\n  hostler host list\n  hostler host show web1")]
     Host(HostVerb),
     /// Enrolment tokens: how a new host is let in
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  hostler token create --name web1")]
     Token(TokenVerb),
     /// Sites: names that group environments
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  hostler site create shop")]
     Site(SiteVerb),
     /// Environments: deployments of a site, each on one host
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  hostler env create shop/production --host web1 --domain shop.example --docroot /var/www/shop
+  hostler env check shop/production"
+    )]
     Env(EnvironmentVerb),
     /// Caches of an environment: switch, purge, look
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  hostler cache set shop/production --fastcgi on --wait
+  hostler cache purge shop/production --url http://shop.example/ --wait"
+    )]
     Cache(CacheVerb),
     /// Jobs: everything that is done on hosts
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  hostler job list --state failed\n  hostler job watch job_01kah2m3n4p5q6r7s8t9v0w1x2"
+    )]
     Job(JobVerb),
     /// Prints a completion script
     #[command(after_help = "\
@@ -192,6 +207,13 @@ mod tests {
         for entry in std::fs::read_dir(&directory).unwrap() {
             let name = entry.unwrap().file_name().to_string_lossy().into_owned();
             assert!(expected.contains(&name), "contracts/cli/{name} is of no command: remove it");
+        }
+    }
+
+    #[test]
+    fn every_help_shows_an_example() {
+        for (name, text) in pages(&Cli::command(), "hostler") {
+            assert!(text.contains("Example"), "{name}: its help has no example");
         }
     }
 

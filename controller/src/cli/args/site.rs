@@ -12,9 +12,10 @@ pub(in crate::cli) enum SiteVerb {
         name: String,
     },
     /// Lists sites
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  hostler site list")]
     List,
     /// Shows one site and its environments
+    #[command(after_help = "Example:\n  hostler site show shop")]
     Show {
         /// Name or id
         #[arg(value_name = "SITE")]

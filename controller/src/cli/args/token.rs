@@ -24,10 +24,13 @@ Examples:
         ttl: Option<Span>,
     },
     /// Lists tokens: waiting, used and expired
-    #[command(visible_alias = "ls")]
+    #[command(visible_alias = "ls", after_help = "Example:\n  hostler token list")]
     List,
     /// Deletes a token, so that nobody can use it any more
-    #[command(visible_alias = "rm")]
+    #[command(
+        visible_alias = "rm",
+        after_help = "Example:\n  hostler token delete enrol_01kah2m3n4p5q6r7s8t9v0w1x2 --yes"
+    )]
     Delete {
         /// The token's id (enrol_…)
         #[arg(value_name = "ID")]
