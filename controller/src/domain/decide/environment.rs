@@ -1,7 +1,7 @@
 //! Environments: created, changed, checked, deleted.
 
 use hostler_protocol::id::{EnvironmentId, HostId, SiteId};
-use hostler_protocol::job::EnvironmentDoc;
+use hostler_protocol::job::{Code, EnvironmentDoc, JobType};
 use serde_json::json;
 
 use super::draft::{self, Draft};
@@ -11,7 +11,7 @@ use crate::domain::environment::EnvironmentEvent;
 use crate::domain::job::reason;
 use crate::domain::validate::{self, overlap, redis};
 use crate::domain::{
-    CacheFlag, Change, Decision, Environment, EnvironmentState, EventKind, Host, HostState,
+    CacheFlag, Change, Decision, Environment, EnvironmentState, EventKind, Host, HostState, Job,
     JobState, Micros, NewEvent, Refusal, RefusalKind, Snapshot, Subject,
 };
 
@@ -135,7 +135,7 @@ pub fn change(
     let host = usable_host(snapshot)?;
     check(&after.doc, host, snapshot)?;
     name_taken(&after.doc, snapshot)?;
-    needs_caches_off(before, &after)?;
+    needs_caches_off(before, &after, toggle_under_way(&snapshot.environment_jobs))?;
     if after.host_id != before.host_id && !snapshot.environment_jobs.is_empty() {
         let message = "jobs of the environment still wait or run on its host; a job never moves \
                        to another host: let them end or cancel them first";
@@ -162,14 +162,30 @@ fn flag_after(present: bool, before: Option<CacheFlag>) -> Option<CacheFlag> {
     present.then(|| before.unwrap_or_else(off))
 }
 
-fn is_on(flag: Option<&CacheFlag>) -> bool {
-    flag.is_some_and(|flag| flag.desired || flag.applied == Some(true))
+/// Whether a cache may be on: one whose last toggle could not be put back may be either.
+fn may_be_on(flag: Option<&CacheFlag>) -> bool {
+    let unknown = |flag: &CacheFlag| {
+        let error = flag.last_error.as_ref().and_then(|error| error["code"].as_str());
+        flag.applied.is_none() && error == Some(Code::NginxRollbackFailed.as_str())
+    };
+    flag.is_some_and(|flag| flag.desired || flag.applied == Some(true) || unknown(flag))
+}
+
+/// Whether a toggle is at its host, or was: what it does there is not in the flags yet. One that
+/// has never been handed out will take up the flags as they are then.
+fn toggle_under_way(jobs: &[Job]) -> bool {
+    jobs.iter().any(|job| job.job_type == JobType::EnvCacheToggle && job.attempt > 0)
 }
 
 /// What is on at the old place would stay there: files and entries that nobody owns any more.
-fn needs_caches_off(before: &Environment, after: &Environment) -> Result<(), Refusal> {
+fn needs_caches_off(
+    before: &Environment,
+    after: &Environment,
+    under_way: bool,
+) -> Result<(), Refusal> {
     let mut problems = validate::Problems::default();
-    let (fastcgi_on, redis_on) = (is_on(before.fastcgi.as_ref()), is_on(before.redis.as_ref()));
+    let on = |flag: &Option<CacheFlag>| may_be_on(flag.as_ref()) || (under_way && flag.is_some());
+    let (fastcgi_on, redis_on) = (on(&before.fastcgi), on(&before.redis));
     if after.host_id != before.host_id && (fastcgi_on || redis_on) {
         problems.add("/host", "turn both caches off first: they would stay on on the old host");
     }
@@ -214,7 +230,14 @@ fn needs_caches_off(before: &Environment, after: &Environment) -> Result<(), Ref
         problems.add("/redis", "turn the Redis cache off first: nobody could do it afterwards");
     }
     let Some((_, first)) = problems.found().first() else { return Ok(()) };
-    let mut refusal = Refusal::new(RefusalKind::Conflict, "CACHES_ON", first.clone());
+    let flags = [before.fastcgi.as_ref(), before.redis.as_ref()];
+    let mut refusal = if flags.into_iter().any(may_be_on) {
+        Refusal::new(RefusalKind::Conflict, "CACHES_ON", first.clone())
+    } else {
+        let message =
+            "a toggle of the environment's caches has not ended: wait for it, or cancel it";
+        Refusal::new(RefusalKind::Conflict, "JOBS_WAITING", message)
+    };
     refusal.fields = problems.found().to_vec();
     Err(refusal)
 }

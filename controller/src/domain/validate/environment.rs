@@ -45,18 +45,20 @@ fn nginx(nginx: &NginxDoc, problems: &mut Problems) {
             problems.add(*pointer, "the three nginx files are three different files");
         }
     }
-    let origin = nginx.probe_origin.strip_prefix("http://");
-    if !origin.is_some_and(hostler_protocol::join::is_address) {
+    let origin = &nginx.probe_origin;
+    let address = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    if !address.is_some_and(hostler_protocol::join::is_address) {
         problems.add(
             "/nginx/probe_origin",
-            "the probe origin is `http://`, a host name or address, and a port, with no path",
+            "the probe origin is `http://` or `https://`, a host name or address, and a port, \
+             with no path (a site that answers in HTTPS only: `https://127.0.0.1:443`)",
         );
     }
 }
 
 fn fastcgi(fastcgi: &FastcgiDoc, doc: &EnvironmentDoc, problems: &mut Problems) {
     let pointer = "/fastcgi/cache_dir";
-    problems.check(pointer, text::path(&fastcgi.cache_dir));
+    problems.check(pointer, text::rendered_path(&fastcgi.cache_dir));
     if text::nested(&fastcgi.cache_dir, &doc.docroot) {
         problems.add(pointer, "the cache directory and the docroot lie in one another");
     }

@@ -110,16 +110,22 @@ fn in_redis(
         return;
     };
     let comparable = same_host || !(our_server.loopback || their_server.loopback);
-    let same = our_server.key == their_server.key && our_server.database == their_server.database;
+    let same = our_server.database == their_server.database
+        && (our_server.key == their_server.key || our_server.may_be(&their_server));
     let prefixes_overlap =
         ours.prefix.starts_with(&theirs.prefix) || theirs.prefix.starts_with(&ours.prefix);
     if comparable && same && prefixes_overlap {
         problems.add(
             "/redis/prefix",
             format!(
-                "the prefix {:?} of {} in the same Redis database overlaps it",
+                "the prefix {:?} of {} in the same Redis database{} overlaps it",
                 theirs.prefix,
-                whose(other)
+                whose(other),
+                if our_server.key == their_server.key {
+                    ""
+                } else {
+                    " (a socket and another local address may be one server)"
+                }
             ),
         );
     }

@@ -13,6 +13,14 @@ pub struct RedisServer {
 }
 
 impl RedisServer {
+    /// Whether two local addresses of one host, at least one of them a socket, may lead to the
+    /// same server: a socket does not say whose it is.
+    #[must_use]
+    pub fn may_be(&self, other: &Self) -> bool {
+        let socket = |server: &Self| server.key.starts_with("unix:");
+        self.loopback && other.loopback && (socket(self) || socket(other))
+    }
+
     /// The key, if environments of other hosts can mean the same server.
     #[must_use]
     pub fn shared_key(&self) -> Option<String> {

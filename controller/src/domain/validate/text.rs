@@ -98,6 +98,21 @@ fn forbidden_in_path(c: char) -> bool {
     c.is_control() || c.is_whitespace() || ";{}\"'$\\`#*?[]".contains(c)
 }
 
+/// A path as [`path`], of a directory that stands in the nginx files the agent renders: only what
+/// the agent itself lets through there.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn rendered_path(text: &str) -> Result<(), String> {
+    path(text)?;
+    match text.chars().find(|c| !c.is_ascii_alphanumeric() && !"/._-+@~,".contains(*c)) {
+        Some(bad) => Err(format!(
+            "this path cannot hold {bad:?}: only ASCII letters and digits and `/._-+@~,`"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Whether one path is the other or lies below it; both normalised.
 #[must_use]
 pub fn nested(one: &str, other: &str) -> bool {
@@ -150,8 +165,10 @@ pub fn key_format(text: &str) -> Result<(), String> {
         }
         seen.push(variable);
     }
-    if !seen.contains(&"request_uri") {
-        return Err("a key format holds $request_uri, or every page would be one entry".to_owned());
+    if !seen.contains(&"request_uri") || !seen.contains(&"host") {
+        return Err(
+            "a key format holds $host and $request_uri, or pages would share an entry".to_owned()
+        );
     }
     Ok(())
 }
@@ -230,6 +247,14 @@ mod tests {
     }
 
     #[test]
+    fn a_path_in_a_rendered_file_is_plain() {
+        assert_eq!(rendered_path("/var/cache/nginx/a-1_b.c+d@e~f,g"), Ok(()));
+        for bad in ["/var/cache/a(b)", "/var/cache/a=c", "/var/größe", "/var/a:b", "relative"] {
+            assert!(rendered_path(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn files_have_the_ending_the_agent_writes() {
         for good in ["/etc/nginx/a.conf", "/a.b.conf", "/x/..conf"] {
             assert_eq!(file(good, ".conf"), Ok(()), "{good}");
@@ -251,11 +276,19 @@ mod tests {
     #[test]
     fn key_formats_hold_only_what_a_purge_can_compute() {
         for good in
-            [hostler_protocol::job::KEY_FORMAT_DEFAULT, "$host$request_uri", "v1:$request_uri"]
+            [hostler_protocol::job::KEY_FORMAT_DEFAULT, "$host$request_uri", "v1:$host$request_uri"]
         {
             assert_eq!(key_format(good), Ok(()), "{good}");
         }
-        for bad in ["", "$host", "$cookie_x$request_uri", "$request_uri;", "$request_uri x", "$"] {
+        for bad in [
+            "",
+            "$host",
+            "$request_uri",
+            "$cookie_x$host$request_uri",
+            "$host$request_uri;",
+            "$host$request_uri x",
+            "$",
+        ] {
             assert!(key_format(bad).is_err(), "{bad:?}");
         }
     }

@@ -1,8 +1,10 @@
 //! Environments through the API: everything wrong is said at once, nothing overlaps.
 
 use hostler_controller::domain::{Change, EnvironmentState, HostState};
+use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState};
 use serde_json::{Value, json};
 
+use super::jobs::{World, succeeded};
 use super::rig::{Answer, Rig, environment};
 
 struct Place {
@@ -337,4 +339,107 @@ async fn only_files_the_agent_would_write_are_taken() {
     let change = json!({ "nginx": { "http_file": "/etc/profile" } });
     let answer = place.rig.patch(path, change).await.expect(400);
     assert_eq!(answer.pointers(), ["/nginx/http_file"]);
+}
+
+#[tokio::test]
+async fn what_a_toggle_under_way_may_switch_on_cannot_be_taken_away() {
+    let world = World::new().await;
+    let caches = format!("{}/cache", world.environment);
+    world.rig.patch(&caches, json!({ "fastcgi_cache_enabled": true })).await.expect(202);
+    let running = world.claim().await.remove(0);
+    // The flags say off again while the host is at work switching it on.
+    world.rig.patch(&caches, json!({ "fastcgi_cache_enabled": false })).await.expect(202);
+    for body in [
+        json!({ "fastcgi": null }),
+        json!({ "fastcgi": { "cache_dir": "/var/cache/nginx/new" } }),
+        json!({ "nginx": { "http_file": "/etc/nginx/x.conf" } }),
+        json!({ "redis": null }),
+    ] {
+        let answer = world.rig.patch(&world.environment, body.clone()).await.expect(409);
+        assert_eq!(answer.code(), "JOBS_WAITING", "{body}");
+    }
+    let result =
+        json!({ "generation": 1, "fastcgi": { "enabled": true, "changed": true, "proof": "" } });
+    world.settle(&running, succeeded(result)).await;
+    let gone = world.rig.patch(&world.environment, json!({ "fastcgi": null })).await.expect(409);
+    assert_eq!(gone.code(), "CACHES_ON", "it is on by now");
+}
+
+#[tokio::test]
+async fn what_could_not_be_put_back_may_be_on() {
+    let world = World::new().await;
+    let caches = format!("{}/cache", world.environment);
+    for (on, code) in [(true, Code::NginxRollbackFailed), (false, Code::NginxTestFailed)] {
+        world.rig.patch(&caches, json!({ "fastcgi_cache_enabled": on })).await.expect(202);
+        let running = world.claim().await.remove(0);
+        world.settle(&running, failed(code)).await;
+    }
+    // The second toggle failed before it changed anything: but what is known is still nothing.
+    let shown = world.rig.get(&caches).await.expect(200);
+    assert_eq!(shown.body["fastcgi"]["applied"], json!(null));
+    world.rig.patch(&caches, json!({ "fastcgi_cache_enabled": true })).await.expect(202);
+    let running = world.claim().await.remove(0);
+    world.settle(&running, failed(Code::NginxRollbackFailed)).await;
+    world.rig.patch(&caches, json!({ "fastcgi_cache_enabled": false })).await.expect(202);
+    let gone = world.rig.patch(&world.environment, json!({ "fastcgi": null })).await.expect(409);
+    assert_eq!(gone.code(), "CACHES_ON");
+}
+
+fn failed(code: Code) -> Outcome {
+    Outcome {
+        state: OutcomeState::Failed,
+        result: None,
+        error: Some(JobError::new(code, "no")),
+        steps: Vec::new(),
+        started_at_us: 1,
+        finished_at_us: 2,
+    }
+}
+
+#[tokio::test]
+async fn a_site_in_https_alone_is_probed_there() {
+    let place = Place::new().await;
+    let origin = json!("https://127.0.0.1:443");
+    let body = with(place.right(), "/nginx", json!({ "probe_origin": origin }));
+    let made = place.make(body).await.expect(201);
+    assert_eq!(made.body["nginx"]["probe_origin"], origin);
+    for bad in
+        ["ftp://127.0.0.1:80", "https://127.0.0.1", "127.0.0.1:443", "https://127.0.0.1:443/x"]
+    {
+        let body = with(place.right(), "/nginx", json!({ "probe_origin": bad }));
+        assert_eq!(place.make(body).await.expect(400).pointers(), ["/nginx/probe_origin"], "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_agent_could_never_render_is_refused() {
+    let place = Place::new().await;
+    for (pointer, value) in [
+        ("/fastcgi/cache_dir", "/var/cache/nginx/a(b)=c"),
+        ("/fastcgi/cache_dir", "/var/cache/nginx/größe"),
+        ("/fastcgi/key_format", "$scheme$request_uri"),
+    ] {
+        let body = with(place.right(), pointer, json!(value));
+        assert_eq!(place.make(body).await.expect(400).pointers(), [pointer], "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_socket_may_be_the_server_of_any_local_address() {
+    let place = Place::new().await;
+    place.make(place.right()).await.expect(201);
+    let mut second = environment("blog", &place.host);
+    second["name"] = json!("staging");
+    second["redis"]["prefix"] = json!("shop:x");
+    for (url, status) in [
+        ("unix:///run/redis/redis.sock", 409),
+        ("redis://localhost:6379", 409),
+        ("redis://127.0.0.1:6379/1", 201),
+    ] {
+        second["redis"]["url"] = json!(url);
+        let answer = place.make(second.clone()).await.expect(status);
+        if status == 409 {
+            assert_eq!((answer.code(), answer.pointers()), ("OVERLAP", vec!["/redis/prefix"]));
+        }
+    }
 }
