@@ -133,7 +133,7 @@ async fn retry_job(
     _: NoBody,
 ) -> Result<Response, ApiError> {
     let made = api.app.retry_job(id, &making.asked(b"")).await?;
-    making.answer(&api, made).await
+    Ok(making.answer(&api, made).await)
 }
 
 /// Let a held job go: it is queued again.

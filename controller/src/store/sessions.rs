@@ -50,6 +50,21 @@ impl Store {
         Ok(closed == 1)
     }
 
+    /// The sessions that are open at this controller, as the database knows it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn sessions_at(
+        &self,
+        controller: &ControllerId,
+    ) -> Result<Vec<(HostId, u64)>, StoreError> {
+        let sql = "SELECT host_id, epoch FROM host_sessions WHERE controller_id = $1";
+        self.read_all("sessions_at", sql, params![controller.as_str()], |row| {
+            Ok((row.parsed()?, u64::try_from(row.int()?).unwrap_or(0)))
+        })
+        .await
+    }
+
     /// Ends the sessions of a controller that is gone, or of all (`None`: at the start of the
     /// only controller there is). Answers how many were open.
     ///

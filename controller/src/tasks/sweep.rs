@@ -79,6 +79,9 @@ pub async fn run(app: App, agents: Agents, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = period.tick() => {}
         }
+        if let Err(error) = lost_sessions(&app, &agents).await {
+            tracing::error!(%error, "sessions cannot be looked at");
+        }
         match lost_leases(&app, &mut leases).await {
             Ok(silent) => ask_again(&agents, &silent),
             Err(error) => tracing::error!(%error, "leases cannot be looked at"),
@@ -87,6 +90,20 @@ pub async fn run(app: App, agents: Agents, shutdown: CancellationToken) {
             tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
         }
     }
+}
+
+/// Enters the end of sessions that ended while the database could not be told. Those of the
+/// database are looked at first: a session that begins meanwhile is among the live ones by then.
+async fn lost_sessions(app: &App, agents: &Agents) -> Result<(), StoreError> {
+    let known = app.store.sessions_at(&app.controller).await?;
+    let live: BTreeSet<HostId> = agents.hosts().into_iter().collect();
+    for (host, epoch) in known {
+        if !live.contains(&host) {
+            tracing::info!(host.id = %host, epoch, "a session that ended unseen is entered as ended");
+            app.disconnected(&host, epoch).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Marks attempts whose lease is lost as unknown; answers their hosts.
