@@ -199,9 +199,9 @@ async fn undo(
     let live = live(tools, applied);
     let undone = run.settle("rollback", StepState::RolledBack, async {
         let changed = swap.undo().await?;
-        nginx::reload_old(tools, live.as_ref()).await?;
+        let proof = nginx::reload_old(tools, live.as_ref(), None).await?;
         swap.finish().await?;
-        Ok(((), format!("{} files are as they were", changed.len())))
+        Ok(((), format!("{} files are as they were; {proof}", changed.len())))
     });
     match undone.await {
         Ok(()) => failure,

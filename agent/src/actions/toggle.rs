@@ -34,10 +34,12 @@ pub(super) async fn run(
     let _alone = tools.nginx_lock.lock().await;
     leftover::clear(tools, run, &environment.id).await?;
     let old = state::load(tools, &environment.id).await?;
+    let secret = hex::encode(tools.clock.random::<12>());
     let mut toggle = Toggle {
         tools,
         spec,
-        swap: Swap::new(tools, &environment.id, spec.generation),
+        swap: Swap::new(tools, &environment.id, spec.generation).with_secret(&secret),
+        secret,
         new: old.clone().unwrap_or_else(|| Applied::new(environment.clone())),
         old,
         reloaded: false,
@@ -52,6 +54,8 @@ pub(super) async fn run(
 struct Toggle<'a> {
     tools: &'a Tools,
     spec: &'a ToggleSpec,
+    /// What a probe of the new configuration presents.
+    secret: String,
     swap: Swap,
     old: Option<Applied>,
     new: Applied,
@@ -181,6 +185,13 @@ impl Toggle<'_> {
         Some(Live::new(&old.environment, origin, old.nginx.as_ref()?))
     }
 
+    fn new_live(&self) -> Option<Live> {
+        let environment = self.spec.environment.clone();
+        let origin = self.tools.origin(&environment).ok()?;
+        let (generation, secret) = (self.spec.generation, self.secret.clone());
+        Some(Live { environment, origin, generation, secret })
+    }
+
     async fn toggle_page_cache(
         &mut self,
         run: &mut Run,
@@ -194,11 +205,8 @@ impl Toggle<'_> {
         let environment = &self.spec.environment;
         let was_on =
             self.old.as_ref().and_then(|old| old.nginx.as_ref()).is_some_and(|n| n.enabled);
-        let applied = AppliedNginx {
-            generation: self.spec.generation,
-            secret: hex::encode(tools.clock.random::<12>()),
-            enabled,
-        };
+        let applied =
+            AppliedNginx { generation: self.spec.generation, secret: self.secret.clone(), enabled };
         let files = self.rendered(&applied, level);
         self.put(run, files).await?;
         nginx::test_after(tools, run).await?;
@@ -335,15 +343,17 @@ impl Toggle<'_> {
         if self.swap.is_empty() {
             return failure;
         }
-        let (tools, old, reloaded) = (self.tools, self.old_live(), self.reloaded);
+        let (tools, old, new) = (self.tools, self.old_live(), self.new_live());
+        let reloaded = self.reloaded;
         let swap = &mut self.swap;
         let undone = run.settle("rollback", StepState::RolledBack, async {
             let changed = swap.undo().await?;
-            if reloaded {
-                nginx::reload_old(tools, old.as_ref()).await?;
-            }
+            let proof = match reloaded {
+                true => nginx::reload_old(tools, old.as_ref(), new.as_ref()).await?,
+                false => "nginx was not told of any other".to_owned(),
+            };
             swap.finish().await?;
-            Ok(((), format!("{} files are as they were", changed.len())))
+            Ok(((), format!("{} files are as they were; {proof}", changed.len())))
         });
         match undone.await {
             Ok(()) => failure,

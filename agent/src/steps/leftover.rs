@@ -40,12 +40,13 @@ pub async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<Option<String
         return Ok(Some(format!("{id}: generation {} was committed already", swap.generation())));
     }
     let changed = swap.undo().await?;
-    let live = applied.as_ref().and_then(|applied| live(tools, applied));
+    let before = applied.as_ref().and_then(|applied| live(tools, applied));
+    let attempt = applied.as_ref().and_then(|applied| brought_in(tools, applied, &swap));
     // The killed agent may have told nginx of the files it swapped.
-    let reloaded = nginx::reload_old(tools, live.as_ref()).await;
+    let reloaded = nginx::reload_old(tools, before.as_ref(), attempt.as_ref()).await;
     swap.finish().await?;
     match reloaded {
-        Ok(()) => Ok(Some(format!("{id}: {} files put back, nginx reloaded", changed.len()))),
+        Ok(proof) => Ok(Some(format!("{id}: {} files put back; {proof}", changed.len()))),
         Err(failure) => {
             let message = format!("{id}: files put back; {}", failure.message());
             Err(Failure::new(Code::NginxRollbackFailed, message))
@@ -56,4 +57,13 @@ pub async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<Option<String
 fn live(tools: &Tools, applied: &Applied) -> Option<Live> {
     let origin = tools.origin(&applied.environment).ok()?;
     Some(Live::new(&applied.environment, origin, applied.nginx.as_ref()?))
+}
+
+/// The configuration the swap was to bring in. Without anything remembered of the environment
+/// nginx was never told of it.
+fn brought_in(tools: &Tools, applied: &Applied, swap: &Swap) -> Option<Live> {
+    let origin = tools.origin(&applied.environment).ok()?;
+    let secret = swap.secret()?.to_owned();
+    let environment = applied.environment.clone();
+    Some(Live { environment, origin, generation: swap.generation(), secret })
 }

@@ -335,20 +335,30 @@ async fn gone(tools: &Tools, live: &Live) -> bool {
     tokio::time::timeout(tools.reload_timeout, waiting).await.is_ok() || silent
 }
 
-/// Tells nginx of files that were put back, and waits until the old generation answers if there
-/// is one to ask.
+/// Tells nginx of files that were put back, and proves that it goes by them: the generation of
+/// before answers again, or, where there was none, that of the attempt no more. Says what was
+/// proven.
 ///
 /// # Errors
 /// `NGINX_RELOAD_FAILED`, `NGINX_RELOAD_NOT_APPLIED`.
-pub async fn reload_old(tools: &Tools, old: Option<&Live>) -> Result<(), Failure> {
+pub async fn reload_old(
+    tools: &Tools,
+    before: Option<&Live>,
+    attempt: Option<&Live>,
+) -> Result<String, Failure> {
+    let Some(live) = before else {
+        reload_away(tools, attempt).await?;
+        return Ok(attempt.map_or_else(
+            || "nginx was told to reload; there is nothing to ask it by".to_owned(),
+            |live| format!("generation {} answers no more", live.generation),
+        ));
+    };
     let mark = tools.nginx.log_mark();
     let workers = tools.nginx.accepting_workers();
     tools.nginx.reload()?;
-    if let Some(live) = old {
-        generation(tools, live, mark).await?;
-        retired(tools, &workers, mark).await;
-    }
-    Ok(())
+    generation(tools, live, mark).await?;
+    retired(tools, &workers, mark).await;
+    Ok(format!("generation {} answers again", live.generation))
 }
 
 #[cfg(test)]

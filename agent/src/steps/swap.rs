@@ -27,6 +27,9 @@ struct Record {
     environment: EnvironmentId,
     /// The generation being brought in: once the state file has it, the change is committed.
     generation: u64,
+    /// What a probe of that generation must present; none for a swap that brings in none.
+    #[serde(default)]
+    secret: Option<String>,
     files: Vec<Before>,
 }
 
@@ -55,8 +58,22 @@ impl Swap {
     /// A swap that has touched nothing.
     #[must_use]
     pub fn new(tools: &Tools, environment: &EnvironmentId, generation: u64) -> Self {
-        let record = Record { environment: environment.clone(), generation, files: Vec::new() };
+        let environment = environment.clone();
+        let record = Record { environment, generation, secret: None, files: Vec::new() };
         Self { tools: tools.clone(), record }
+    }
+
+    /// The same, bringing in a generation that answers who presents this secret.
+    #[must_use]
+    pub fn with_secret(mut self, secret: &str) -> Self {
+        self.record.secret = Some(secret.to_owned());
+        self
+    }
+
+    /// The secret of the generation being brought in.
+    #[must_use]
+    pub fn secret(&self) -> Option<&str> {
+        self.record.secret.as_deref()
     }
 
     /// The swap a killed agent left, if it left one.

@@ -13,9 +13,9 @@ use sha2::{Digest as _, Sha256};
 use super::ApiState;
 use super::auth::Principal;
 use super::problem::ApiError;
-use crate::app::{App, Asked, IdempotencyKey};
+use crate::app::{App, AppError, Asked, IdempotencyKey};
 use crate::domain::decide::enqueue::Made;
-use crate::views::JobAccepted;
+use crate::views::{self, JobAccepted};
 
 /// Longest wait a request can prefer, in seconds; a longer one is cut to it.
 pub(crate) const WAIT_SECS_MAX: u64 = 60;
@@ -102,14 +102,12 @@ impl Making {
         }
     }
 
-    /// Answers with the job, waiting for its end as long as the client prefers.
-    ///
-    /// # Errors
-    /// When the job cannot be read; it is queued nevertheless.
-    pub(crate) async fn answer(&self, state: &ApiState, made: Made) -> Result<Response, ApiError> {
+    /// Answers with the job, waiting for its end as long as the client prefers. A job that cannot
+    /// be read meanwhile is queued nevertheless, and that is the answer.
+    pub(crate) async fn answer(&self, state: &ApiState, made: Made) -> Response {
         let mut response = match self.wait_secs {
             Some(secs) => tokio::select! {
-                answer = waited(&state.app, &made.job_id, secs) => answer?,
+                answer = waited(&state.app, &made.job_id, secs) => answer,
                 () = state.shutdown.cancelled() => accepted(&made.job_id),
             },
             None => accepted(&made.job_id),
@@ -121,7 +119,7 @@ impl Making {
         if made.replayed {
             headers.insert(IDEMPOTENT_REPLAYED.clone(), HeaderValue::from_static("true"));
         }
-        Ok(response)
+        response
     }
 }
 
@@ -130,14 +128,29 @@ fn accepted(job: &JobId) -> Response {
     (StatusCode::ACCEPTED, axum::Json(body)).into_response()
 }
 
-async fn waited(app: &App, job: &JobId, secs: u64) -> Result<Response, ApiError> {
-    let ended = app.events.wait_for_end(job, Duration::from_secs(secs)).await?;
-    let Some(ended) = ended.filter(|job| job.state.is_ended()) else { return Ok(accepted(job)) };
-    let mut response = axum::Json(app.with_waits(ended).await?).into_response();
+async fn waited(app: &App, job: &JobId, secs: u64) -> Response {
+    let ended = match ended(app, job, secs).await {
+        Ok(Some(ended)) => ended,
+        Ok(None) => return accepted(job),
+        Err(error) => {
+            tracing::warn!(%error, job.id = %job, "a job that was waited for cannot be read");
+            return accepted(job);
+        }
+    };
+    let mut response = axum::Json(ended).into_response();
     if let Ok(applied) = HeaderValue::from_str(&format!("wait={secs}")) {
         response.headers_mut().insert(PREFERENCE_APPLIED.clone(), applied);
     }
-    Ok(response)
+    response
+}
+
+/// The job, if it ends in time.
+async fn ended(app: &App, job: &JobId, secs: u64) -> Result<Option<views::Job>, AppError> {
+    let ended = app.events.wait_for_end(job, Duration::from_secs(secs)).await?;
+    match ended.filter(|job| job.state.is_ended()) {
+        Some(ended) => app.with_waits(ended).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 #[cfg(test)]

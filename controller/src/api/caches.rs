@@ -47,7 +47,7 @@ async fn set_caches(
     Json(flags, body): Json<views::SetCaches>,
 ) -> Result<Response, ApiError> {
     let made = state.app.set_caches(id, &making.asked(&body), flags).await?;
-    making.answer(&state, made).await
+    Ok(making.answer(&state, made).await)
 }
 
 /// Purge both caches of this environment and of no other, or what the body names.
@@ -62,7 +62,7 @@ async fn purge_caches(
     OptionalJson(what, body): OptionalJson<views::PurgeCaches>,
 ) -> Result<Response, ApiError> {
     let made = state.app.purge_caches(id, &making.asked(&body), what).await?;
-    making.answer(&state, made).await
+    Ok(making.answer(&state, made).await)
 }
 
 /// Apply again what should be.
@@ -76,5 +76,5 @@ async fn reconcile_caches(
     _: NoBody,
 ) -> Result<Response, ApiError> {
     let made = state.app.reconcile_caches(id, &making.asked(b"")).await?;
-    making.answer(&state, made).await
+    Ok(making.answer(&state, made).await)
 }

@@ -119,7 +119,7 @@ async fn delete_environment(
     _: NoBody,
 ) -> Result<Response, ApiError> {
     match state.app.delete_environment(id, &making.asked(b"")).await? {
-        Deletion::Job(made) => making.answer(&state, made).await,
+        Deletion::Job(made) => Ok(making.answer(&state, made).await),
         Deletion::Gone => Ok(StatusCode::NO_CONTENT.into_response()),
     }
 }
@@ -135,5 +135,5 @@ async fn check_environment(
     _: NoBody,
 ) -> Result<Response, ApiError> {
     let made = state.app.check_environment(id, &making.asked(b"")).await?;
-    making.answer(&state, made).await
+    Ok(making.answer(&state, made).await)
 }

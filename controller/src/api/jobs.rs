@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::ApiState;
 use super::answer::Making;
-use super::extract::{Id, NoBody, Params};
+use super::extract::{Id, NoBody, OptionalJson, Params};
 use super::problem::ApiError;
 use super::{openapi, page};
 use crate::domain::JobState;
@@ -103,16 +103,23 @@ async fn show_job(
 }
 
 /// Cancel a job: at once while it waits, through its host while it runs. What is undone on the
-/// way is in its steps; a success that is already on its way wins.
+/// way is in its steps; a success that is already on its way wins. With `force` a job whose host is
+/// gone is given up: it ends at once, and nobody knows what it did there.
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs",
     params(("id" = inline(views::JobIdText), Path)),
-    responses((status = 200, body = views::Job), (status = 409, description = "It has ended.")))]
+    request_body = Option<views::CancelJob>,
+    responses((status = 200, body = views::Job), (status = 409, description = "It has ended, or (with force) its host can still tell how it went.")))]
 async fn cancel_job(
     State(api): State<Arc<ApiState>>,
     Id(id): Id<JobId>,
-    _: NoBody,
+    OptionalJson(how, _): OptionalJson<views::CancelJob>,
 ) -> Result<axum::Json<views::Job>, ApiError> {
-    Ok(axum::Json(api.app.cancel_job(id).await?))
+    let cancelled = if how.force == Some(true) {
+        api.app.abandon_job(id).await?
+    } else {
+        api.app.cancel_job(id).await?
+    };
+    Ok(axum::Json(cancelled))
 }
 
 /// Repeat an ended job as a new one.
@@ -126,7 +133,7 @@ async fn retry_job(
     _: NoBody,
 ) -> Result<Response, ApiError> {
     let made = api.app.retry_job(id, &making.asked(b"")).await?;
-    making.answer(&api, made).await
+    Ok(making.answer(&api, made).await)
 }
 
 /// Let a held job go: it is queued again.

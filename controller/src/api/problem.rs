@@ -139,7 +139,7 @@ impl From<StoreError> for ApiError {
         let source = std::error::Error::source(&error).map(ToString::to_string);
         tracing::error!(%error, source, "a request failed at the database");
         if error.is_temporary() {
-            Self::unavailable("STORE_UNAVAILABLE", "the database cannot be used now; try again")
+            Self::unavailable("STORE_UNAVAILABLE", error.cause())
         } else {
             Self::internal()
         }

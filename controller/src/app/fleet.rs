@@ -119,8 +119,9 @@ impl App {
         let epoch =
             self.store.session_open(host, &self.controller, facts, &hello.build, now).await?;
         let jobs = self.store.running_on(host).await?;
-        let found = reconcile::reconcile(&jobs, &hello.running, &hello.unacknowledged);
-        self.store.mark_known(&to_store(&found.known), now).await?;
+        let mut found = reconcile::reconcile(&jobs, &hello.running, &hello.unacknowledged);
+        let still = self.store.mark_known(&to_store(&found.known), now).await?;
+        found.overtaken(&still);
         self.store.requeue_unseen(&to_store(&found.unseen), now).await?;
         let lost = found.lost.into_iter().map(|attempt| {
             let message = "the agent no longer knows this attempt: its journal was lost";

@@ -9,8 +9,8 @@ use crate::domain::decide::enqueue::{self, Made, missing};
 use crate::domain::decide::job as decide;
 use crate::domain::job::reason;
 use crate::domain::{
-    Change, Decision, EnvironmentState, Job, JobState, Micros, Refusal, RefusalKind, Scope,
-    Snapshot,
+    Change, Decision, EnvironmentState, HostState, Job, JobState, Micros, Refusal, RefusalKind,
+    Scope, Snapshot,
 };
 use crate::store::{JobFilter, Page};
 use crate::views::{self, WaitKind, WaitsFor};
@@ -83,7 +83,8 @@ impl App {
         let name = host.map_or_else(|| job.host_id.to_string(), |host| host.name);
         let message = match job.state {
             JobState::Running => format!(
-                "the host {name} is not connected; how far the job came is known when it returns"
+                "the host {name} is not connected; how far the job came is known when it \
+                 returns; if it never will, cancel the job with force"
             ),
             JobState::Queued
             | JobState::Held
@@ -102,6 +103,22 @@ impl App {
     pub async fn cancel_job(&self, id: JobId) -> Result<views::Job, AppError> {
         let now = self.clock.now();
         self.change_job("cancel_job", id, move |job| decide::cancel(job, now)).await
+    }
+
+    /// Gives a job up whose host is gone; see [`decide::abandon`].
+    ///
+    /// # Errors
+    /// `NOT_FOUND`, `JOB_ENDED`, `JOB_NOT_UNKNOWN`.
+    pub async fn abandon_job(&self, id: JobId) -> Result<views::Job, AppError> {
+        let now = self.clock.now();
+        let first = self.store.job(&id).await?.ok_or_else(|| missing("job", &id))?;
+        let scope = Scope { job: Some(id.clone()), host: Some(first.host_id), ..Scope::default() };
+        let decide = move |snapshot: &Snapshot| {
+            let job = snapshot.job.as_ref().ok_or_else(|| missing("job", &id))?;
+            decide::abandon(job, snapshot.environment.as_ref(), snapshot.host.as_ref(), now)
+        };
+        let given_up = self.store.transact("abandon_job", scope, decide).await?.reply;
+        self.with_waits(given_up).await
     }
 
     /// Lets a held job go.
@@ -169,7 +186,14 @@ fn can_repeat(job: &Job, snapshot: &Snapshot) -> Result<(), Refusal> {
     };
     let removal = job.job_type == JobType::EnvDelete;
     if removal && environment.state == EnvironmentState::Deleting {
-        return Ok(());
+        return match snapshot.host.as_ref().map(|host| host.state) {
+            Some(HostState::Revoked) => {
+                let message = "its host is revoked, so nobody would run it; delete the \
+                     environment again instead: on a revoked host it is gone at once";
+                Err(Refusal::new(RefusalKind::Conflict, "HOST_REVOKED", message))
+            }
+            Some(HostState::Enrolled) | None => Ok(()),
+        };
     }
     if environment.host_id != job.host_id {
         let message = "the environment has moved to another host since; ask for a new job instead";

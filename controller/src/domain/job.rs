@@ -136,6 +136,8 @@ pub mod reason {
     pub const INTERRUPTED: &str = "INTERRUPTED";
     /// Ended: somebody cancelled it.
     pub const CANCELLED: &str = "CANCELLED";
+    /// Ended: a person gave up an attempt whose host was gone; what it did there is not known.
+    pub const ABANDONED: &str = "ABANDONED";
     /// Ended: its environment was deleted.
     pub const ENVIRONMENT_DELETED: &str = "ENVIRONMENT_DELETED";
     /// Ended: its host was revoked.

@@ -158,6 +158,10 @@ fn unseen(job: &Job, mut after: Job, now: Micros) -> Amended {
     };
     let Some(state) = job.state.apply(happened) else { return Amended::Refused };
     after.state = state;
+    // It has begun nowhere unless an earlier attempt did: its time to live counts as before.
+    if job.outcome.is_none() {
+        after.started_at = None;
+    }
     after.reason = cancelled.then(|| reason::CANCELLED.to_owned());
     after.finished_at = cancelled.then_some(now);
     let document = json!({ "attempt": job.attempt, "reason": "UNSEEN" });

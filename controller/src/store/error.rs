@@ -16,9 +16,11 @@ pub enum DatabaseUrlError {
 /// An operation the database did not carry out; nothing of it was written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the database {database} cannot be opened")]
+    #[error("the database {database} cannot be opened ({advice})")]
     Open {
         database: String,
+        /// What a person can do about it.
+        advice: &'static str,
         #[source]
         source: sqlx::Error,
     },
@@ -57,6 +59,13 @@ pub enum StoreError {
     /// The disk is full.
     #[error("{operation}: the database has no room left: free disk space")]
     Full {
+        operation: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The disk or its file system failed.
+    #[error("{operation}: the database's disk cannot be read or written")]
+    Disk {
         operation: &'static str,
         #[source]
         source: sqlx::Error,
@@ -102,6 +111,7 @@ impl StoreError {
             | Self::Busy { .. }
             | Self::ReadOnly { .. }
             | Self::Full { .. }
+            | Self::Disk { .. }
             | Self::Overtaken { .. }
             | Self::Closed { .. } => true,
             Self::Migrate { .. }
@@ -111,6 +121,32 @@ impl StoreError {
             | Self::NoHost { .. }
             | Self::Defect { .. }
             | Self::Database { .. } => false,
+        }
+    }
+
+    /// Why a temporary error came, and what ends it, in a sentence for whoever asked.
+    #[must_use]
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => {
+                "the database has no room left: free disk space where it is kept, then try again"
+            }
+            Self::ReadOnly { .. } => {
+                "the database is read-only: make it writable again, then try again"
+            }
+            Self::Disk { .. } => {
+                "the database's disk cannot be read or written: look at it, then try again"
+            }
+            Self::Busy { .. } | Self::Overtaken { .. } => "the database is busy; try again",
+            Self::Open { .. }
+            | Self::Unreachable { .. }
+            | Self::Closed { .. }
+            | Self::Migrate { .. }
+            | Self::SchemaNewer { .. }
+            | Self::Unreadable { .. }
+            | Self::Taken { .. }
+            | Self::NoHost { .. }
+            | Self::Database { .. } => "the database cannot be reached now; try again",
         }
     }
 }
@@ -153,6 +189,7 @@ pub(super) enum Trouble {
     Busy,
     ReadOnly,
     Full,
+    Disk,
     Taken,
     Other,
 }
@@ -201,6 +238,7 @@ fn with_trouble(trouble: Trouble, operation: &'static str, source: sqlx::Error) 
         Trouble::Busy => StoreError::Busy { operation, source },
         Trouble::ReadOnly => StoreError::ReadOnly { operation, source },
         Trouble::Full => StoreError::Full { operation, source },
+        Trouble::Disk => StoreError::Disk { operation, source },
         Trouble::Taken => StoreError::Taken { operation, source },
         Trouble::Other => StoreError::Database { operation, source },
     }
@@ -232,6 +270,9 @@ fn trouble_of_code(code: &str) -> Trouble {
         Ok(number) if code.len() < 5 => match number & 0xff {
             5 | 6 => Trouble::Busy,
             8 => Trouble::ReadOnly,
+            // Whatever the file system says but "no space": a quota, a disk that fails, one that
+            // was mounted read-only while files were open.
+            10 => Trouble::Disk,
             13 => Trouble::Full,
             14 => Trouble::Unreachable,
             _other => Trouble::Other,
@@ -239,9 +280,43 @@ fn trouble_of_code(code: &str) -> Trouble {
         Ok(_) | Err(_) => match code {
             "25006" => Trouble::ReadOnly,
             "53100" => Trouble::Full,
+            "58030" => Trouble::Disk,
+            // A password that was changed, a database that was renamed: others are at it.
+            "28P01" | "28000" | "3D000" => Trouble::Unreachable,
             "53300" | "55P03" | "57014" => Trouble::Busy,
             lost if lost.starts_with("08") || lost.starts_with("57P") => Trouble::Unreachable,
             _other => Trouble::Other,
+        },
+    }
+}
+
+/// What a person can do about a database that cannot be opened.
+pub(super) fn open_advice(error: &sqlx::Error) -> &'static str {
+    use std::io::ErrorKind;
+    if let sqlx::Error::Io(error) = error {
+        return match error.kind() {
+            ErrorKind::ConnectionRefused => {
+                "nobody listens there: start the server, or correct the database URL"
+            }
+            ErrorKind::TimedOut => "it does not answer: look at the network and the server",
+            _other => "it cannot be reached: look at the database URL and the network",
+        };
+    }
+    let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+    match code.as_ref() {
+        "28P01" | "28000" => "the server refuses this user or its password",
+        "3D000" => "there is no such database: create it, or correct the database URL",
+        "26" => "the file is something else than an SQLite database",
+        other => match trouble_of_code(other) {
+            Trouble::Busy => "others have it locked, or take up all its connections",
+            Trouble::ReadOnly => "this user may not write to it",
+            Trouble::Full => "no room is left on its disk",
+            Trouble::Disk => "its disk cannot be read or written",
+            Trouble::Unreachable if other.len() < 5 => {
+                "its directory must exist, and this user must be allowed to write there"
+            }
+            Trouble::Unreachable => "the server is starting, or going down",
+            Trouble::Taken | Trouble::Other => "look at the reason behind",
         },
     }
 }
@@ -258,10 +333,13 @@ mod tests {
             ("517", Trouble::Busy),
             ("1032", Trouble::ReadOnly),
             ("13", Trouble::Full),
+            ("778", Trouble::Disk),
             ("14", Trouble::Unreachable),
             ("1", Trouble::Other),
             ("25006", Trouble::ReadOnly),
             ("53100", Trouble::Full),
+            ("58030", Trouble::Disk),
+            ("28P01", Trouble::Unreachable),
             ("57014", Trouble::Busy),
             ("57P01", Trouble::Unreachable),
             ("08006", Trouble::Unreachable),

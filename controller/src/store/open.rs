@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
@@ -12,6 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::sync::watch;
 
 use super::db::Tx;
+use super::error::open_advice;
 use super::writer::Writer;
 use super::{Backend, DatabaseUrl, Store, StoreError, migrate};
 
@@ -23,8 +24,10 @@ const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 const STATEMENTS_MAX: usize = 256;
 /// How long a locked SQLite file is waited for.
 const BUSY_SECS: u64 = 5;
-/// How long a free connection is waited for.
-const ACQUIRE_SECS: u64 = 10;
+/// How long a free connection is waited for, and a server that does not take new ones.
+const ACQUIRE_SECS: u64 = 5;
+/// How long a server may take to answer at the start.
+const CONNECT_SECS: u64 = 10;
 /// Bounds PostgreSQL keeps itself, so that a lost controller holds no locks.
 const STATEMENT_SECS: u64 = 30;
 const IDLE_IN_TRANSACTION_SECS: u64 = 30;
@@ -35,7 +38,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Open`], [`StoreError::Migrate`], [`StoreError::SchemaNewer`].
     pub async fn open(url: &DatabaseUrl) -> Result<Self, StoreError> {
-        let failed = |source| StoreError::Open { database: url.to_string(), source };
+        let failed = |source| StoreError::Open {
+            database: url.to_string(),
+            advice: open_advice(&source),
+            source,
+        };
         let committed = Arc::new(watch::Sender::new(0));
         let backend = match url {
             DatabaseUrl::Sqlite(path) => {
@@ -80,15 +87,17 @@ impl Store {
                         ("enable_mergejoin", "off".to_owned()),
                     ])
                     .disable_statement_logging();
+                // By itself, since a pool waits for a server that is not there and then says no
+                // more than that it has waited.
+                let mut connection = first_connection(&options).await.map_err(failed)?;
+                migrate::migrate(&mut Tx::Postgres(&mut connection)).await?;
+                connection.close().await.map_err(failed)?;
                 let pool = PgPoolOptions::new()
                     .max_connections(POSTGRES_CONNECTIONS_MAX)
                     .acquire_timeout(Duration::from_secs(ACQUIRE_SECS))
                     .connect_with(options)
                     .await
                     .map_err(failed)?;
-                let mut connection = pool.acquire().await.map_err(failed)?;
-                migrate::migrate(&mut Tx::Postgres(&mut connection)).await?;
-                drop(connection);
                 Backend::Postgres { pool }
             }
         };
@@ -96,5 +105,13 @@ impl Store {
         let (_, newest) = store.events_bounds().await?;
         super::tell(&store.committed, newest);
         Ok(store)
+    }
+}
+
+async fn first_connection(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let limit = Duration::from_secs(CONNECT_SECS);
+    match tokio::time::timeout(limit, PgConnection::connect_with(options)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
     }
 }

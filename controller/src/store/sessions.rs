@@ -50,16 +50,16 @@ impl Store {
         Ok(closed == 1)
     }
 
-    /// The hosts whose sessions this controller holds, with their epochs.
+    /// The sessions that are open at this controller, as the database knows it.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
-    pub async fn sessions_held(
+    pub async fn sessions_at(
         &self,
         controller: &ControllerId,
     ) -> Result<Vec<(HostId, u64)>, StoreError> {
-        let sql = "SELECT s.host_id, s.epoch FROM host_sessions s WHERE s.controller_id = $1";
-        self.read_all("sessions_held", sql, params![controller.as_str()], |row| {
+        let sql = "SELECT host_id, epoch FROM host_sessions WHERE controller_id = $1";
+        self.read_all("sessions_at", sql, params![controller.as_str()], |row| {
             Ok((row.parsed()?, u64::try_from(row.int()?).unwrap_or(0)))
         })
         .await

@@ -2,4 +2,5 @@
 //! often as they like. All subscribe before they look.
 
 pub mod dispatch;
+mod presence;
 pub mod sweep;

@@ -10,6 +10,7 @@ use hostler_protocol::id::HostId;
 use hostler_protocol::message::close;
 use tokio_util::sync::CancellationToken;
 
+use super::presence;
 use crate::app::App;
 use crate::domain::{Job, Micros};
 use crate::fleet::Agents;
@@ -79,12 +80,12 @@ pub async fn run(app: App, agents: Agents, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
             _ = period.tick() => {}
         }
+        if let Err(error) = presence::compare(&app, &agents).await {
+            tracing::error!(%error, "sessions cannot be compared with the database");
+        }
         match lost_leases(&app, &mut leases).await {
             Ok(silent) => ask_again(&agents, &silent),
             Err(error) => tracing::error!(%error, "leases cannot be looked at"),
-        }
-        if let Err(error) = unentered(&app, &agents).await {
-            tracing::error!(%error, "sessions cannot be compared with the database");
         }
         if let Err(error) = sweep(&app).await {
             tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
@@ -119,27 +120,6 @@ fn ask_again(agents: &Agents, hosts: &BTreeSet<HostId>) {
             tracing::warn!(host.id = %host, "a session is closed to learn what its host runs");
         }
     }
-}
-
-/// Closes sessions that live here and that the database does not know (any more), as after a
-/// restore: their hosts would get no work, and nobody would see why. They come back at once.
-async fn unentered(app: &App, agents: &Agents) -> Result<(), StoreError> {
-    // In this order: a session is in the database before it counts as connected.
-    let connected = agents.connected();
-    if connected.is_empty() {
-        return Ok(());
-    }
-    let held: HashMap<HostId, u64> =
-        app.store.sessions_held(&app.controller).await?.into_iter().collect();
-    for session in connected {
-        if held.get(&session.host) != Some(&session.epoch) {
-            let reason = "this session is no longer known: connect anew";
-            if agents.close_epoch(&session.host, session.epoch, close::UNAVAILABLE, reason) {
-                tracing::warn!(host.id = %session.host, "a session the database does not know is closed");
-            }
-        }
-    }
-    Ok(())
 }
 
 /// One sweep, leases aside.

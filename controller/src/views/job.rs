@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Timestamp;
+use super::present::present;
 
 /// The type of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -182,6 +183,17 @@ pub struct Job {
     /// The job it repeats, if a person retried one.
     #[schema(value_type = Option<super::JobIdText>)]
     pub retry_of: Option<String>,
+}
+
+/// How to cancel a job.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelJob {
+    /// Give up a running job whose host is gone (its reason is `UNKNOWN`): it ends at once, and
+    /// what its host may still report of it is kept as an event and never applied.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, default = false)]
+    pub force: Option<bool>,
 }
 
 /// One page of jobs, newest first.

@@ -34,8 +34,8 @@ pub use ids::{
     EnrolmentTokenIdText, EnvironmentIdText, HostIdText, JobIdText, RequestIdText, SiteIdText,
 };
 pub use job::{
-    Job, JobAccepted, JobError, JobPage, JobState, JobStep, JobType, Retry, StepState, WaitKind,
-    WaitsFor,
+    CancelJob, Job, JobAccepted, JobError, JobPage, JobState, JobStep, JobType, Retry, StepState,
+    WaitKind, WaitsFor,
 };
 pub use problem::{FieldProblem, Problem};
 pub use service::{Health, HealthStatus};

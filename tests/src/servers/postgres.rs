@@ -24,8 +24,19 @@ pub struct Postgres {
 #[derive(Debug)]
 struct Owned {
     // Before the directory: the server stops before its files go.
-    process: Process,
+    process: Option<Process>,
+    port: u16,
     dir: tempfile::TempDir,
+}
+
+impl Owned {
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.path().join("postgres.log")
+    }
 }
 
 impl Postgres {
@@ -35,41 +46,74 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed or does not come up.
     pub fn start() -> Result<Self, ServerError> {
-        if let Ok(url) = std::env::var(URL_VARIABLE) {
-            let base = url.split('?').next().unwrap_or(&url);
-            let authority = base.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
-            return Ok(Self { base: format!("{authority}/"), owned: None });
-        }
-        let bin = binaries()?;
-        let dir = directory("postgres")?;
-        let data = dir.path().join("data");
+        let Ok(url) = std::env::var(URL_VARIABLE) else { return Self::start_own() };
+        let base = url.split('?').next().unwrap_or(&url);
+        let authority = base.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+        Ok(Self { base: format!("{authority}/"), owned: None })
+    }
+
+    /// Starts a server that nobody else uses, to be stopped and started at will.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed or does not come up.
+    pub fn start_own() -> Result<Self, ServerError> {
+        let owned = Owned { process: None, port: free_port()?, dir: directory("postgres")? };
         if is_root() {
-            let made = command("chown").arg(USER).arg(dir.path()).status();
+            let made = command("chown").arg(USER).arg(owned.dir.path()).status();
             check("giving the directory to its user", made)?;
         }
-        let log = dir.path().join("postgres.log");
-        initdb(&bin, &data, &log)?;
-        let port = free_port()?;
-        let mut start = as_user(&bin.join("postgres"));
-        start.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port.to_string()]);
-        start.arg("-c").arg(format!("unix_socket_directories={}", dir.path().display()));
+        initdb(&binaries()?, &owned.data(), &owned.log())?;
+        let base = format!("postgres://{USER}@127.0.0.1:{}/", owned.port);
+        let mut server = Self { base, owned: Some(owned) };
+        server.run()?;
+        Ok(server)
+    }
+
+    /// Starts the tests' own server (again) on its directory and port.
+    ///
+    /// # Errors
+    /// When it does not come up, or is not the tests' own.
+    pub fn run(&mut self) -> Result<(), ServerError> {
+        let owned = self.own()?;
+        let mut start = as_user(&binaries()?.join("postgres"));
+        start.arg("-D").arg(owned.data());
+        start.args(["-h", "127.0.0.1", "-p", &owned.port.to_string()]);
+        start.arg("-c").arg(format!("unix_socket_directories={}", owned.dir.path().display()));
         start.args(["-c", "max_connections=300", "-c", "shared_buffers=64MB"]);
-        start.current_dir(dir.path());
-        let process = Process::start("postgres", &mut start, &log)?;
-        let base = format!("postgres://{USER}@127.0.0.1:{port}/");
-        let server = Self { base, owned: Some(Owned { process, dir }) };
+        start.current_dir(owned.dir.path());
+        let (data, log) = (owned.data(), owned.log());
+        owned.process = Some(Process::start("postgres", &mut start, &log)?);
         wait_for("postgres to answer", SERVER_SECS_MAX, || {
-            server.psql("postgres", "SHOW data_directory").ok().filter(|answer| {
+            self.psql("postgres", "SHOW data_directory").ok().filter(|answer| {
                 // Known to be ours by where it keeps its files.
                 let own = data.canonicalize().unwrap_or_else(|_| data.clone());
                 answer.trim() == data.to_string_lossy() || answer.trim() == own.to_string_lossy()
             })
         })
+        .map(|_| ())
         .map_err(|error| {
             let told = std::fs::read_to_string(&log).unwrap_or_default();
             ServerError(format!("{error}\n{told}"))
-        })?;
-        Ok(server)
+        })
+    }
+
+    /// Stops the tests' own server as `pg_ctl stop -m fast` would: whoever is connected is cut off.
+    ///
+    /// # Errors
+    /// When it does not stop, or is not the tests' own.
+    pub fn halt(&mut self) -> Result<(), ServerError> {
+        if let Some(mut process) = self.own()?.process.take() {
+            process.signal(rustix::process::Signal::INT);
+            wait_for("postgres to stop", SERVER_SECS_MAX, || {
+                (!process.is_running()).then_some(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn own(&mut self) -> Result<&mut Owned, ServerError> {
+        let foreign = || ServerError("this PostgreSQL is not the tests' own".to_owned());
+        self.owned.as_mut().ok_or_else(foreign)
     }
 
     /// The URL of a database of this server.
@@ -114,7 +158,7 @@ impl Postgres {
 
     /// The server's process, if the tests started it.
     pub fn process(&mut self) -> Option<&mut Process> {
-        self.owned.as_mut().map(|owned| &mut owned.process)
+        self.owned.as_mut().and_then(|owned| owned.process.as_mut())
     }
 
     /// Where its files are, if the tests started it.

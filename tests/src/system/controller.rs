@@ -1,13 +1,14 @@
 //! A controller as a process, with everything of it in one directory.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::http::{Reply, request};
 use super::program;
 use crate::servers::{
-    Process, SERVER_SECS_MAX, ServerError, command, directory, free_port, wait_for,
+    Process, SERVER_SECS_MAX, ServerError, command, directory, free_port, is_root, wait_for,
 };
 
 /// The longest a job of the tests may take, in seconds.
@@ -20,8 +21,52 @@ pub struct Controller {
     pub agent_port: u16,
     pub metrics_port: u16,
     database_url: Option<String>,
+    around: Around,
     process: Option<Process>,
     dir: tempfile::TempDir,
+}
+
+/// What the controller's process finds around it.
+#[derive(Debug, Clone, Default)]
+pub enum Around {
+    /// What every program finds.
+    #[default]
+    Usual,
+    /// Its data directory is a file system of its own, of so many MiB.
+    SmallDisk { mib: u32 },
+    /// Writing beyond a limit on the size of files is an error and not its end.
+    FileSizeSignalIgnored,
+    /// Its data directory is read-only.
+    ReadOnlyDisk,
+}
+
+impl Around {
+    /// The command that starts a program in these surroundings; the program follows.
+    fn command(&self, data: &Path) -> Option<Command> {
+        let data = data.display();
+        let setup = match self {
+            Self::Usual => return None,
+            Self::FileSizeSignalIgnored => {
+                let mut shell = command("sh");
+                shell.args(["-c", r#"trap '' XFSZ; exec "$@""#, "sh"]);
+                return Some(shell);
+            }
+            Self::SmallDisk { mib } => {
+                format!("mkdir -p '{data}' && mount -t tmpfs -o size={mib}m tmpfs '{data}'")
+            }
+            Self::ReadOnlyDisk => format!(
+                "mount --bind '{data}' '{data}' && mount -o remount,bind,ro '{data}' '{data}'"
+            ),
+        };
+        // Mounts of its own, gone with the process.
+        let mut own = command("unshare");
+        if !is_root() {
+            own.args(["--user", "--map-root-user"]);
+        }
+        own.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        own.arg(format!(r#"{setup} && exec "$@""#)).arg("sh");
+        Some(own)
+    }
 }
 
 impl Controller {
@@ -30,16 +75,44 @@ impl Controller {
     /// # Errors
     /// When it does not become ready; its log is in the error.
     pub fn start(database_url: Option<&str>) -> Result<Self, ServerError> {
-        let mut controller = Self {
+        let mut controller = Self::new(database_url)?;
+        controller.run()?;
+        Ok(controller)
+    }
+
+    /// One that does not run yet.
+    ///
+    /// # Errors
+    /// When loopback has no ports to give.
+    pub fn new(database_url: Option<&str>) -> Result<Self, ServerError> {
+        Ok(Self {
             api_port: free_port()?,
             agent_port: free_port()?,
             metrics_port: free_port()?,
             database_url: database_url.map(str::to_owned),
+            around: Around::Usual,
             process: None,
             dir: directory("controller")?,
-        };
-        controller.run()?;
-        Ok(controller)
+        })
+    }
+
+    /// The same in other surroundings, from its next start on.
+    #[must_use]
+    pub fn in_surroundings(mut self, around: Around) -> Self {
+        self.around = around;
+        self
+    }
+
+    /// Its data directory, as its process sees it.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        let data = self.dir.path().join("data");
+        match (&self.around, self.pid()) {
+            (Around::SmallDisk { .. }, Some(pid)) => {
+                PathBuf::from(format!("/proc/{pid}/root{}", data.display()))
+            }
+            _ => data,
+        }
     }
 
     /// Starts the process (again) on the same directory and ports.
@@ -47,8 +120,15 @@ impl Controller {
     /// # Errors
     /// When it does not become ready; its log is in the error.
     pub fn run(&mut self) -> Result<(), ServerError> {
-        let mut start = command(program("hostler-controller")?);
-        start.arg("serve").arg("--data-dir").arg(self.dir.path().join("data"));
+        let (program, data) = (program("hostler-controller")?, self.dir.path().join("data"));
+        let mut start = match self.around.command(&data) {
+            Some(mut around) => {
+                around.arg(program);
+                around
+            }
+            None => command(program),
+        };
+        start.arg("serve").arg("--data-dir").arg(data);
         for (flag, port) in [
             ("--listen", self.api_port),
             ("--agent-listen", self.agent_port),
@@ -106,7 +186,7 @@ impl Controller {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    fn log_file(&self) -> std::path::PathBuf {
+    fn log_file(&self) -> PathBuf {
         self.dir.path().join("controller.log")
     }
 

@@ -7,7 +7,7 @@ mod host;
 mod http;
 mod site;
 
-pub use controller::Controller;
+pub use controller::{Around, Controller};
 pub use host::Host;
 pub use http::{Reply, request};
 pub use site::{Site, SiteOptions};
@@ -55,7 +55,15 @@ impl System {
     /// # Errors
     /// When a part does not come up; its log is in the error.
     pub fn start_on(database_url: Option<&str>) -> Result<Self, ServerError> {
-        let controller = Controller::start(database_url)?;
+        Self::start_with(Controller::new(database_url)?)
+    }
+
+    /// The same, with a controller that does not run yet.
+    ///
+    /// # Errors
+    /// When a part does not come up; its log is in the error.
+    pub fn start_with(mut controller: Controller) -> Result<Self, ServerError> {
+        controller.run()?;
         let mut host = Host::start("web1")?;
         host.enrol(&controller)?;
         host.run_agent()?;

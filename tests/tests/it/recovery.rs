@@ -58,13 +58,16 @@ async fn a_kill_at_any_step_of_a_removal_leaves_the_old_state() {
 async fn a_kill_during_the_first_toggle_leaves_no_file() {
     let mut stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    for step in ["includes", "nginx_test", "commit"] {
+    for step in ["includes", "nginx_test", "generation", "effect", "commit"] {
         let spec = stand.toggle_spec(&shop, Some(true), None);
         stand.kill_at(step, spec).await;
         stand.restart();
-        stand.actions.recover().await;
+        let reports = stand.actions.recover().await;
         let left = entries(stand.dir().join("shop/nginx").to_str().unwrap());
         assert!(left.is_empty(), "killed at {step}, these stay: {left:?}");
+        let proven = reports[0].message.contains("answers no more");
+        assert_eq!(proven, step != "includes", "killed at {step}: {reports:#?}");
+        assert_eq!(stand.status(&shop, "/"), "none", "killed at {step}: {reports:#?}");
     }
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
 }

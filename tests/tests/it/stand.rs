@@ -182,11 +182,22 @@ impl Stand {
 
     /// Runs a job that is cancelled the moment it begins `step`.
     pub(crate) async fn cancel_at(&self, step: &str, spec: JobSpec) -> Outcome {
+        self.cancel_when(step, || (), spec).await
+    }
+
+    /// The same, after something else has happened.
+    pub(crate) async fn cancel_when(
+        &self,
+        step: &str,
+        happens: impl Fn(),
+        spec: JobSpec,
+    ) -> Outcome {
         let (context, mut progress) = context();
         let cancel = context.cancel.clone();
         let watch = async {
             while let Some(told) = progress.recv().await {
-                if told.step == step {
+                if told.step == step && !cancel.is_cancelled() {
+                    happens();
                     cancel.cancel();
                 }
             }

@@ -183,6 +183,31 @@ async fn a_cancelled_toggle_is_undone() {
 }
 
 #[tokio::test]
+async fn a_first_toggle_that_is_undone_is_proven_to_be_gone() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    for step in ["reload", "generation", "effect"] {
+        let outcome = stand.cancel_at(step, stand.toggle_spec(&shop, Some(true), None)).await;
+        assert_eq!(outcome.error.unwrap().code, "CANCELLED");
+        let rollback = outcome.steps.last().unwrap();
+        assert_eq!((rollback.step.as_str(), rollback.state), ("rollback", StepState::RolledBack));
+        assert!(rollback.message.contains("answers no more"), "at {step}: {rollback:?}");
+        assert_eq!(files(&shop), [None, None, None], "cancelled at {step}");
+        assert_eq!(stand.status(&shop, "/"), "none", "cancelled at {step}");
+    }
+    // nginx does not take the old files back, for a reason that came meanwhile.
+    let spec = stand.toggle_spec(&shop, Some(true), None);
+    let breaks = || stand.nginx.write_conf("broken.conf", "nonsense on;\n").unwrap();
+    let outcome = stand.cancel_when("effect", breaks, spec).await;
+    let (code, message) = error(&outcome);
+    assert_eq!(code, "NGINX_ROLLBACK_FAILED");
+    assert!(message.contains("unknown directive \"nonsense\""), "{message}");
+    assert_ne!(stand.status(&shop, "/"), "none", "what the error says is not so");
+    stand.nginx.write_conf("broken.conf", "").unwrap();
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+}
+
+#[tokio::test]
 async fn a_missing_include_names_the_line_to_add() {
     let stand = Stand::start("");
     let options = Options { includes_elsewhere: true, ..Options::default() };

@@ -2,6 +2,7 @@
 //! acknowledged one is remembered.
 
 use hostler_protocol::SPEC_BYTES_MAX;
+use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{self, Code, JobError, JobSpec, JobType, OutcomeState};
 use hostler_protocol::message::{AttemptRef, ToController};
 
@@ -142,12 +143,31 @@ impl Core {
         }
     }
 
-    /// Starts an attempt that is ready, once the host is in a defined state.
+    /// Starts what is ready and waits no longer.
+    pub(super) fn start_waiting(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        let ready = |(_, state): &(&AttemptRef, &State)| matches!(state, State::Ready { .. });
+        let waiting: Vec<AttemptRef> =
+            self.attempts.iter().filter(ready).map(|(attempt, _)| attempt.clone()).collect();
+        for attempt in waiting {
+            self.start(&attempt, now, effects);
+        }
+    }
+
+    /// Starts an attempt that is ready, once the host is in a defined state and nobody else
+    /// changes its environment. One that was cancelled ends instead.
     pub(super) fn start(&mut self, attempt: &AttemptRef, now: Now, effects: &mut Vec<Effect>) {
         if self.recovering {
             return;
         }
         let Some(state @ State::Ready { .. }) = self.attempts.get_mut(attempt) else { return };
+        if let State::Ready { spec, cancelled: false, .. } = state
+            && let Some(environment) = changed_by(spec)
+        {
+            if self.changing.contains_key(environment) {
+                return;
+            }
+            self.changing.insert(environment.clone(), attempt.clone());
+        }
         let since_us = now.wall_us;
         let next = State::Running { deadline_ms: u64::MAX, sequence: 0, since_us };
         let State::Ready { spec, timeout_ms, cancelled } = std::mem::replace(state, next) else {
@@ -162,6 +182,16 @@ impl Core {
             *deadline_ms = now.monotonic_ms.saturating_add(timeout_ms);
         }
         effects.push(Effect::Start { attempt: attempt.clone(), spec });
+    }
+}
+
+/// The environment that a job changes.
+fn changed_by(spec: &JobSpec) -> Option<&EnvironmentId> {
+    match spec {
+        JobSpec::EnvCheck(_) => None,
+        JobSpec::EnvCacheToggle(_) | JobSpec::CachePurge(_) | JobSpec::EnvDelete(_) => {
+            Some(&spec.environment().id)
+        }
     }
 }
 

@@ -139,6 +139,7 @@ impl Core {
         outcome: &Outcome,
         effects: &mut Vec<Effect>,
     ) {
+        self.changing.retain(|_, holder| *holder != attempt);
         let outcome = fit::document(outcome);
         let state = State::Finishing {
             outcome: outcome.clone(),

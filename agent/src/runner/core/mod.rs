@@ -5,6 +5,8 @@
 //!   its outcome is;
 //! * an attempt starts at most once, ever: what is running, unacknowledged or settled is never
 //!   started again, and nothing older than the latest known attempt of a job is;
+//! * of all attempts that change one environment, one runs at a time, whatever the controller
+//!   says: one that it no longer wants may still be stopping when the next one comes;
 //! * what was cut off by a crash ends as `INTERRUPTED`, after the actions have put the host in a
 //!   defined state; whether to try again is the controller's decision.
 
@@ -15,7 +17,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use hostler_protocol::id::{BootId, JobId};
+use hostler_protocol::id::{BootId, EnvironmentId, JobId};
 use hostler_protocol::job::{JobSpec, Outcome, Progress, StepReport};
 use hostler_protocol::message::{AttemptRef, ToAgent, ToController};
 
@@ -125,7 +127,7 @@ enum State {
         timeout_ms: u64,
         cancelled: bool,
     },
-    /// On disk, waiting for the host to be in a defined state.
+    /// On disk, waiting for the host to be in a defined state, and its environment to be free.
     Ready {
         spec: Box<JobSpec>,
         timeout_ms: u64,
@@ -181,6 +183,8 @@ pub struct Core {
     limits: Limits,
     boot: BootId,
     attempts: BTreeMap<AttemptRef, State>,
+    /// The attempt that changes each environment just now.
+    changing: BTreeMap<EnvironmentId, AttemptRef>,
     /// Latest settled attempt of each job, with the order in which it was settled.
     settled: BTreeMap<JobId, (u32, u64)>,
     settled_order: BTreeMap<u64, JobId>,
@@ -198,6 +202,7 @@ impl Core {
             limits,
             boot,
             attempts: BTreeMap::new(),
+            changing: BTreeMap::new(),
             settled: BTreeMap::new(),
             settled_order: BTreeMap::new(),
             settled_count: 0,
@@ -274,6 +279,7 @@ impl Core {
             Input::Drain => self.draining = true,
             Input::Timeout => self.timeout(now, &mut effects),
         }
+        self.start_waiting(now, &mut effects);
         self.deliver(now, &mut effects);
         effects
     }

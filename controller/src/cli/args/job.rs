@@ -63,12 +63,19 @@ Examples:
     #[command(after_help = "\
 With --wait the exit code is 0 once the job is cancelled, and 1 if it succeeded before.
 
-Example:
-  hostler job cancel job_01kah2m3n4p5q6r7s8t9v0w1x2 --wait")]
+A running job whose host is gone (reason UNKNOWN) is settled when the host returns. If it never
+will, --force gives the job up: it ends at once, and what it did on the host is not known.
+
+Examples:
+  hostler job cancel job_01kah2m3n4p5q6r7s8t9v0w1x2 --wait
+  hostler job cancel job_01kah2m3n4p5q6r7s8t9v0w1x2 --force")]
     Cancel {
         /// The job's id (job_…)
         #[arg(value_name = "ID")]
         id: String,
+        /// Give up a job whose host is gone, without waiting for its return
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         wait: WaitArgs,
     },

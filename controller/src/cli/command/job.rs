@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use hostler_controller::views::Job;
 use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::cli::args::{JobListArgs, JobVerb, Wait, WaitArgs};
@@ -29,12 +30,13 @@ pub(super) async fn run(context: &Context, verb: JobVerb) -> Result<Exit, CliErr
             Ok(Exit::Ok)
         }
         JobVerb::Watch { id, limit } => watch(context, &id, limit.map(|span| span.0)).await,
-        JobVerb::Cancel { id, wait } => {
-            let exit = change(context, &id, "cancel", &wait).await?;
+        JobVerb::Cancel { id, force, wait } => {
+            let how = force.then(|| json!({ "force": true }));
+            let exit = change(context, &id, "cancel", how.as_ref(), &wait).await?;
             Ok(if wait.or(Wait::No) == Wait::No { exit } else { cancelled(context, exit) })
         }
-        JobVerb::Retry { id, wait } => change(context, &id, "retry", &wait).await,
-        JobVerb::Release { id, wait } => change(context, &id, "release", &wait).await,
+        JobVerb::Retry { id, wait } => change(context, &id, "retry", None, &wait).await,
+        JobVerb::Release { id, wait } => change(context, &id, "release", None, &wait).await,
     }
 }
 
@@ -42,10 +44,11 @@ async fn change(
     context: &Context,
     id: &str,
     verb: &str,
+    body: Option<&Value>,
     wait: &WaitArgs,
 ) -> Result<Exit, CliError> {
     let key = wait.idempotency_key.as_deref();
-    let answer = context.client.send(Method::POST, &["jobs", id, verb], None, key).await?;
+    let answer = context.client.send(Method::POST, &["jobs", id, verb], body, key).await?;
     queued(context, &answer, wait.or(Wait::No)).await
 }
 

@@ -96,6 +96,12 @@ pub(in crate::cli) fn job_outcome(out: &Output, job: &Job) -> String {
     if job.state.is_ended() && job.started_at.is_some() {
         text.push_str(&format!(" in {}", between(job.started_at, job.finished_at)));
     }
+    // Nobody asked for an end by any other reason than this one.
+    if let (JobState::Cancelled, Some(why)) = (job.state, &job.reason)
+        && why != "CANCELLED"
+    {
+        text.push_str(&format!(" ({})", clean(why)));
+    }
     if let Some(doing) = state_of(job) {
         text.push_str(&format!("\n{}", clean(&doing)));
     }

@@ -2,12 +2,13 @@
 //! How an attempt's outcome moves a job is in [`super::settle`].
 
 use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
+use hostler_protocol::job::{Code, JobError, JobType};
 use serde_json::json;
 
 use crate::domain::job::{JobEvent, reason};
 use crate::domain::{
-    Change, Decision, EventKind, Job, JobState, Lane, Micros, NewEvent, NewJob, Refusal,
-    RefusalKind, Subject, Template,
+    Change, Decision, Environment, EventKind, Host, Job, JobState, Lane, Micros, NewEvent, NewJob,
+    Refusal, RefusalKind, Subject, Template,
 };
 
 /// What a new job is about.
@@ -121,6 +122,60 @@ pub fn cancel(job: &Job, now: Micros) -> Result<Decision<Job>, Refusal> {
         }
         JobState::Succeeded | JobState::Failed | JobState::Cancelled => Err(ended(job)),
     }
+}
+
+/// Gives a job up, whatever became of it: as [`cancel`] while it waits; while its attempt is
+/// unknown it ends here and now, and what its host may still say of it is kept and never applied.
+/// A toggle given up leaves nobody knowing what is applied.
+///
+/// # Errors
+/// `JOB_ENDED`; `JOB_NOT_UNKNOWN` while its host can still tell how it went.
+pub fn abandon(
+    job: &Job,
+    environment: Option<&Environment>,
+    host: Option<&Host>,
+    now: Micros,
+) -> Result<Decision<Job>, Refusal> {
+    if job.state != JobState::Running {
+        return cancel(job, now);
+    }
+    let unknown = job.reason.as_deref() == Some(reason::UNKNOWN);
+    if !unknown || host.is_some_and(|host| host.connected) {
+        return Err(Refusal::new(
+            RefusalKind::Conflict,
+            "JOB_NOT_UNKNOWN",
+            "the job's host is connected, or was until a moment ago, and can still tell how the \
+             job went: cancel it without force; once the job's reason is UNKNOWN it can be given up",
+        ));
+    }
+    let (change, told) = end(job, reason::ABANDONED, now).ok_or_else(|| ended(job))?;
+    let reply = updated(&change, job);
+    let (mut changes, mut events) = (vec![change], vec![told]);
+    if let (JobType::EnvCacheToggle, Some(environment)) = (job.job_type, environment) {
+        let after = nobody_knows(job, environment, now);
+        let mut about = event(&reply, EventKind::EnvironmentChanged, json!({}), now);
+        about.subject.job = None;
+        events.push(about);
+        changes.push(Change::UpdateEnvironment(Box::new(after)));
+    }
+    Ok(Decision { changes, events, reply })
+}
+
+/// The environment whose toggle may have been applied, or not.
+fn nobody_knows(job: &Job, environment: &Environment, now: Micros) -> Environment {
+    let message = format!(
+        "job {} was given up while its host was away: it may have switched this cache or not",
+        job.id
+    );
+    let error = serde_json::to_value(JobError::new(Code::Abandoned, message)).ok();
+    let mut after = environment.clone();
+    for flag in [after.fastcgi.as_mut(), after.redis.as_mut()].into_iter().flatten() {
+        flag.applied = None;
+        flag.last_error.clone_from(&error);
+    }
+    after.version += 1;
+    after.updated_at = now;
+    after
 }
 
 /// Lets a held job go: it is queued again, with its counters of crashes started anew.

@@ -21,6 +21,27 @@ pub struct Reconciled {
     pub lost: Vec<AttemptRef>,
 }
 
+impl Reconciled {
+    /// Of the known attempts only those marked `still` are their jobs' running ones: the others
+    /// ended between the look and the word (somebody gave them up), and nobody wants them now.
+    pub fn overtaken(&mut self, still: &[bool]) {
+        let (mut known, mut ended) = (Vec::with_capacity(self.known.len()), BTreeSet::new());
+        for (attempt, still) in std::mem::take(&mut self.known).into_iter().zip(still) {
+            if *still {
+                known.push(attempt);
+            } else {
+                ended.insert(attempt);
+            }
+        }
+        self.known = known;
+        for (attempt, verdict) in &mut self.verdicts {
+            if ended.contains(attempt) {
+                *verdict = Verdict::Stale;
+            }
+        }
+    }
+}
+
 /// Compares the host's running jobs with what its agent named.
 #[must_use]
 pub fn reconcile(
@@ -130,6 +151,16 @@ mod tests {
                 (attempt(5, 1), Verdict::Stale),
                 (attempt(9, 1), Verdict::Stale),
             ]
+        );
+    }
+    #[test]
+    fn what_ended_meanwhile_is_stale() {
+        let mut reconciled = reconcile(&[job(1), job(2)], &[attempt(1, 2), attempt(2, 2)], &[]);
+        reconciled.overtaken(&[true, false]);
+        assert_eq!(reconciled.known, [attempt(1, 2)], "it takes up no slot");
+        assert_eq!(
+            reconciled.verdicts,
+            [(attempt(1, 2), Verdict::Continue), (attempt(2, 2), Verdict::Stale)]
         );
     }
 }

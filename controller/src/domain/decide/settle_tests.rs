@@ -7,11 +7,12 @@ use hostler_protocol::job::{
 };
 use serde_json::json;
 
-use crate::domain::decide::job::{JobInput, cancel, new_job, release, retry};
+use crate::domain::decide::job::{JobInput, abandon, cancel, new_job, release, retry};
 use crate::domain::job::{JobEvent, JobState};
 use crate::domain::template::{Executor, OnInterrupt};
 use crate::domain::{
-    CacheFlag, Change, Environment, EnvironmentState, Job, Micros, NewJob, Template,
+    CacheFlag, Change, Environment, EnvironmentState, Host, HostState, Job, Micros, NewJob,
+    Template,
 };
 
 /// As with no newer job behind it.
@@ -262,6 +263,56 @@ fn only_ended_jobs_are_retried_and_only_held_ones_released() {
         assert_eq!(release(&job, NOW).is_ok(), state == JobState::Held);
         assert_eq!(cancel(&job, NOW).is_ok(), !state.is_ended());
     }
+}
+
+fn host(connected: bool) -> Host {
+    Host {
+        id: HostId::from_parts(1, [1; 10]),
+        name: "web-1".to_owned(),
+        state: HostState::Enrolled,
+        key_sha256: String::new(),
+        certificate_expires_at: NOW,
+        facts: json!({}),
+        agent_build: None,
+        last_seen_at: None,
+        connected,
+        created_at: NOW,
+        revoked_at: None,
+    }
+}
+
+#[test]
+fn only_an_attempt_nobody_can_tell_of_is_given_up() {
+    let known = running(JobType::CachePurge);
+    let unknown = Job { reason: Some("UNKNOWN".to_owned()), ..known.clone() };
+    for (job, connected) in [(&known, false), (&known, true), (&unknown, true)] {
+        let refusal = abandon(job, None, Some(&host(connected)), NOW).unwrap_err();
+        assert_eq!(refusal.code, "JOB_NOT_UNKNOWN", "{:?}, connected: {connected}", job.reason);
+    }
+    // Its host is away, or is not even known any more.
+    for host in [Some(&host(false)), None] {
+        let given_up = abandon(&unknown, Some(&environment()), host, NOW).unwrap();
+        assert_eq!(given_up.changes.len(), 1, "a purge says nothing of what is applied");
+        let job = job_after(&given_up.changes);
+        assert_eq!((job.state, job.reason.as_deref()), (JobState::Cancelled, Some("ABANDONED")));
+        assert_eq!((job.finished_at, &job.outcome), (Some(NOW), &None));
+        assert_eq!(&given_up.reply, job);
+    }
+    // What does not run needs no force; what has ended stays as it is.
+    for state in JobState::ALL.into_iter().filter(|state| *state != JobState::Running) {
+        let job = Job { state, ..known.clone() };
+        let (forced, asked) = (abandon(&job, None, Some(&host(true)), NOW), cancel(&job, NOW));
+        assert_eq!(forced, asked, "{state:?}");
+    }
+}
+
+#[test]
+fn after_a_toggle_given_up_nobody_claims_to_know_what_is_applied() {
+    let unknown = Job { reason: Some("UNKNOWN".to_owned()), ..running(JobType::EnvCacheToggle) };
+    let given_up = abandon(&unknown, Some(&environment()), Some(&host(false)), NOW).unwrap();
+    let flag = flag_after(&given_up.changes);
+    assert_eq!((flag.desired, flag.applied), (true, None));
+    assert_eq!(flag.last_error.unwrap()["code"], "ABANDONED");
 }
 
 #[test]

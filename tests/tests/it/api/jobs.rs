@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use axum::http::Method;
-use hostler_controller::domain::{Host, Job};
+use hostler_controller::domain::Job;
 use hostler_controller::store::{AttemptRef, ClaimHost, Settlement};
-use hostler_protocol::id::{HostId, JobId};
+use hostler_protocol::id::HostId;
 use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState, StepReport, StepState};
 use serde_json::{Value, json};
 
@@ -241,7 +241,59 @@ async fn an_unknown_attempt_says_so() {
     let state = (&shown.body["state"], &shown.body["reason"]);
     assert_eq!(state, (&json!("running"), &json!("UNKNOWN")));
     assert_eq!(kinds(&shown), ["host"]);
-    let id: JobId = job.job_id().parse().unwrap();
-    let host: Host = app.store.host(&world.host).await.unwrap().unwrap();
-    assert!(!host.connected && app.store.job(&id).await.unwrap().is_some());
+    assert!(shown.body["waits_for"][0]["message"].as_str().unwrap().contains("force"));
+}
+
+#[tokio::test]
+async fn only_a_job_nobody_can_tell_of_is_cancelled_by_force() {
+    let world = World::new().await;
+    let cancel = async |job: &str, body: Value| {
+        world.rig.post(&format!("/api/jobs/{job}/cancel"), body).await
+    };
+    let (first, second) = (world.purge().await, world.purge().await);
+    let force = || json!({ "force": true });
+    for (body, code, pointer) in [
+        (json!({ "Force": true }), "UNKNOWN_FIELD", "/Force"),
+        (json!({ "force": "yes" }), "INVALID_REQUEST", "/force"),
+        (json!({ "force": null }), "INVALID_REQUEST", "/force"),
+        (json!([true]), "INVALID_REQUEST", ""),
+    ] {
+        let answer = cancel(first.job_id(), body).await.expect(400);
+        assert_eq!((answer.code(), answer.pointers()), (code, vec![pointer]));
+    }
+    let running = world.claim().await.remove(0);
+    let refused = cancel(first.job_id(), force()).await.expect(409);
+    assert_eq!(refused.code(), "JOB_NOT_UNKNOWN");
+    let shown = world.rig.get(first.header("location")).await.expect(200);
+    assert_eq!(shown.body["cancel_requested_at"], json!(null), "a refusal asked the host");
+    let ended = cancel(second.job_id(), force()).await.expect(200);
+    assert_eq!(ended.body["reason"], "CANCELLED", "what waits needs no force");
+
+    let app = &world.rig.app;
+    let attempt = AttemptRef { job: running.id.clone(), attempt: running.attempt };
+    app.store.sessions_clear(None, app.clock.now()).await.unwrap();
+    app.store.mark_unknown(&[attempt], app.clock.now()).await.unwrap();
+    let asked = cancel(first.job_id(), json!({ "force": false })).await.expect(200);
+    assert_eq!(asked.body["state"], "running", "without force its host has the word");
+    let given_up = cancel(first.job_id(), force()).await.expect(200);
+    let (state, reason) = (&given_up.body["state"], &given_up.body["reason"]);
+    assert_eq!((state, reason), (&json!("cancelled"), &json!("ABANDONED")));
+    assert_eq!(cancel(first.job_id(), force()).await.expect(409).code(), "JOB_ENDED");
+    cancel("job_00000000000000000000000000", force()).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_removal_that_nobody_would_run_is_not_repeated() {
+    let world = World::new().await;
+    let removal = world.rig.delete(&world.environment).await.expect(202);
+    let revoke = format!("/api/hosts/{}/revoke", world.host);
+    world.rig.call(Method::POST, &revoke, None).await.expect(200);
+    let ended = world.rig.get(removal.header("location")).await.expect(200);
+    assert_eq!(ended.body["reason"], "HOST_REVOKED");
+    let refused = world.act(removal.job_id(), "retry").await.expect(409);
+    assert_eq!(refused.code(), "HOST_REVOKED");
+    assert!(refused.text.contains("delete the environment again"), "{}", refused.text);
+    let queued = world.rig.get("/api/jobs?state=queued").await.expect(200);
+    assert_eq!(queued.body["items"], json!([]), "a job was queued all the same");
+    world.rig.delete(&world.environment).await.expect(204);
 }

@@ -16,16 +16,16 @@ use hostler_tests::system::program;
 
 /// How a run ended.
 #[derive(Debug)]
-struct Ran {
+pub(crate) struct Ran {
     code: Option<i32>,
-    stdout: String,
-    stderr: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
     /// Checks the exit code; what was printed is in the message if it is another.
     #[track_caller]
-    fn expect(self, code: i32) -> Self {
+    pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(
             self.code,
             Some(code),
@@ -51,7 +51,7 @@ fn hostler(port: u16, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(port: u16, arguments: &[&str]) -> Ran {
+pub(crate) fn run(port: u16, arguments: &[&str]) -> Ran {
     finish(&mut hostler(port, arguments))
 }
 

@@ -11,16 +11,17 @@ use hostler_protocol::message::{AttemptRef, ToAgent, ToController, Verdict};
 use super::agent::{Identity, Session, Stream, hello, new_host, session};
 use super::{Controller, directory};
 
-struct World {
+/// A controller with one host and one environment on it.
+pub(super) struct World {
     _dir: tempfile::TempDir,
     path: std::path::PathBuf,
-    controller: Controller,
-    identity: Identity,
-    environment: hostler_protocol::id::EnvironmentId,
+    pub(super) controller: Controller,
+    pub(super) identity: Identity,
+    pub(super) environment: hostler_protocol::id::EnvironmentId,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let (dir, path) = directory();
         let controller = Controller::start(&path).await;
         let identity = new_host(&controller, "web-1").await;
@@ -28,12 +29,16 @@ impl World {
         Self { _dir: dir, path, controller, identity, environment }
     }
 
-    async fn enqueue(&self, job_type: JobType) -> hostler_protocol::id::JobId {
+    pub(super) async fn enqueue(&self, job_type: JobType) -> hostler_protocol::id::JobId {
         let host = &self.identity.enrolled.host;
         self.controller.enqueue(host, &self.environment, job_type).await
     }
 
-    async fn session(&self, running: &[AttemptRef], unacknowledged: &[AttemptRef]) -> Session {
+    pub(super) async fn session(
+        &self,
+        running: &[AttemptRef],
+        unacknowledged: &[AttemptRef],
+    ) -> Session {
         session(&self.controller, &self.identity, hello(running, unacknowledged)).await
     }
 

@@ -5,8 +5,8 @@ use hostler_controller::clock::Clock;
 use hostler_controller::config::Config;
 use hostler_controller::domain::decide::job::end;
 use hostler_controller::domain::job::reason;
-use hostler_controller::domain::{ApiScope, Decision, JobState, Micros, Scope};
-use hostler_controller::store::{DatabaseUrl, Store};
+use hostler_controller::domain::{ApiScope, Decision, Job, JobState, Micros, Scope};
+use hostler_controller::store::{ClaimHost, DatabaseUrl, Store};
 use hostler_controller::tasks::sweep;
 use hostler_protocol::job::JobType;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -59,6 +59,32 @@ async fn a_fleet_runs_over_postgresql() {
     assert_eq!(controller.job(&second).await.state, JobState::Succeeded);
     controller.stop().await;
     server.drop_database(name).unwrap();
+}
+
+#[tokio::test]
+async fn a_session_whose_end_could_not_be_entered_is_entered_as_ended() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let identity = new_host(&controller, "web-1").await;
+    let host = identity.enrolled.host.clone();
+    let environment = controller.environment(&host).await;
+    let app = controller.app();
+    let job = controller.enqueue(&host, &environment, JobType::CachePurge).await;
+    // As it stands when a host was lost while the database could not be told. A sweep may come
+    // between the two.
+    loop {
+        let (now, facts) = (app.clock.now(), serde_json::json!({}));
+        let epoch = app.store.session_open(&host, &app.controller, facts, "0", now).await.unwrap();
+        let here = ClaimHost { host: host.clone(), epoch, slots: 1 };
+        if app.store.claim(&[here], now, 1).await.unwrap().len() == 1 {
+            break;
+        }
+    }
+    let unknown = |job: &Job| job.reason.as_deref() == Some(reason::UNKNOWN);
+    let job = controller.until(&job, "unknown", unknown).await;
+    assert_eq!(job.state, JobState::Running);
+    assert!(!app.store.host(&host).await.unwrap().unwrap().connected);
+    controller.stop().await;
 }
 
 #[tokio::test]

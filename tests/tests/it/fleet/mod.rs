@@ -3,6 +3,7 @@
 
 mod agent;
 mod enrol;
+mod given_up;
 mod hostile;
 mod jobs;
 mod keeping;

@@ -4,9 +4,11 @@ use hostler_controller::domain::job::reason;
 use hostler_controller::domain::{JobState, Micros};
 use hostler_controller::store::{EventFilter, JobFilter, Page, SettleAnswer, StoreError};
 use hostler_protocol::id::JobId;
+use hostler_protocol::job::Code;
 
 use super::world::{
-    NOW, World, ids, in_lanes, job_id, purge, settlement, site, succeeded, template, with_template,
+    NOW, World, failed, ids, in_lanes, job_id, purge, settlement, site, succeeded, template,
+    with_template,
 };
 
 pub(crate) async fn pages_go_on_while_rows_are_added(world: &World) {
@@ -99,16 +101,32 @@ pub(crate) async fn a_restart_keeps_everything(world: &World) {
 
 pub(crate) async fn a_job_nobody_ran_expires(world: &World) {
     let hosts = world.hosts(1).await;
-    world.enqueue(&[purge(1, &hosts[0]), purge(2, &hosts[0])]).await;
-    let claimed = world.claim(&[&hosts[0]], NOW).await.remove(0);
-    world.store.requeue_unseen(&[super::world::attempt(&claimed)], NOW).await.unwrap();
+    let free = |n| in_lanes(purge(n, &hosts[0]), &[]);
+    world.enqueue(&[free(1), free(2), free(3)]).await;
+    let claimed = world.claim(&[&hosts[0]], NOW).await;
+    // 1 was claimed twice and never delivered; 2 was not claimed again; 3 ran once and failed.
+    let unseen: Vec<_> = claimed[..2].iter().map(super::world::attempt).collect();
+    world.store.requeue_unseen(&unseen, NOW).await.unwrap();
+    let failure = failed(Code::RedisUnreachable);
+    assert_eq!(world.settle(&claimed[2], failure).await, SettleAnswer::Settled(JobState::Queued));
+    let soon = NOW.plus_secs(60);
+    let again = world.claim(&[&hosts[0]], soon).await;
+    assert_eq!(ids(&again), [job_id(1), job_id(2), job_id(3)]);
+    let unseen: Vec<_> = again.iter().map(super::world::attempt).collect();
+    world.store.requeue_unseen(&unseen, soon).await.unwrap();
+    for (n, started) in [(1, None), (2, None), (3, Some(NOW))] {
+        assert_eq!(world.job(&job_id(n)).await.started_at, started, "job {n}");
+    }
+
     let late = NOW.plus_secs(3600);
     assert_eq!(world.store.expire_queued(Micros(late.0 - 1), 10).await.unwrap(), 0);
-    assert_eq!(world.store.expire_queued(late, 10).await.unwrap(), 1, "only one never started");
-    let job = world.job(&job_id(2)).await;
-    assert_eq!((job.state, job.reason.as_deref()), (JobState::Failed, Some(reason::EXPIRED)));
-    assert_eq!(job.outcome.unwrap()["error"]["code"], "EXPIRED");
-    assert_eq!(ids(&world.claim(&[&hosts[0]], late).await), [job_id(1)]);
+    assert_eq!(world.store.expire_queued(late, 10).await.unwrap(), 2, "3 has begun");
+    for n in [1, 2] {
+        let job = world.job(&job_id(n)).await;
+        assert_eq!((job.state, job.reason.as_deref()), (JobState::Failed, Some(reason::EXPIRED)));
+        assert_eq!(job.outcome.unwrap()["error"]["code"], "EXPIRED");
+    }
+    assert_eq!(ids(&world.claim(&[&hosts[0]], late).await), [job_id(3)]);
 }
 
 pub(crate) async fn ended_jobs_move_to_history_and_are_found_there(world: &World) {

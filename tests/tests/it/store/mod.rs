@@ -46,6 +46,7 @@ on_both! {
         a_report_counts_once_and_only_from_the_host_of_the_attempt
         what_was_never_seen_is_queued_again
         unknown_attempts_stay_running_until_known
+        a_job_given_up_is_over_and_its_host_is_not_believed
         progress_is_appended_once
         a_known_job_is_not_queued_twice;
     commands:

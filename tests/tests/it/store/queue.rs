@@ -1,7 +1,8 @@
 //! The life of jobs: queued, claimed, settled; lanes, order, fences.
 
+use hostler_controller::domain::decide::job as decide;
 use hostler_controller::domain::job::reason;
-use hostler_controller::domain::{EventKind, JobState, Micros};
+use hostler_controller::domain::{EventKind, JobState, Micros, Scope};
 use hostler_controller::store::{
     AttemptRef, EnqueueAnswer, EventFilter, ProgressLine, SettleAnswer, Settlement, WaitsFor,
 };
@@ -296,6 +297,49 @@ pub(crate) async fn unknown_attempts_stay_running_until_known(world: &World) {
     assert_eq!(world.settle(&first, succeeded()).await, SettleAnswer::Settled(JobState::Succeeded));
     assert_eq!(world.store.mark_unknown(&this, NOW).await.unwrap(), [false]);
     assert_eq!(world.store.mark_known(&this, NOW).await.unwrap(), [false]);
+}
+
+pub(crate) async fn a_job_given_up_is_over_and_its_host_is_not_believed(world: &World) {
+    let hosts = world.hosts(1).await;
+    let mut toggle = template();
+    toggle.job_type = hostler_protocol::job::JobType::EnvCacheToggle;
+    world.enqueue(&[with_template(1, &hosts[0], &toggle), purge(2, &hosts[0])]).await;
+    let first = world.claim(&[&hosts[0]], NOW).await.remove(0);
+    let this = [attempt(&first)];
+    world.store.accept(&this, NOW).await.unwrap();
+    let give_up = || {
+        let scope = Scope { host: Some(hosts[0].host.clone()), ..scope_job(1) };
+        world.store.transact("abandon", scope, |snapshot| {
+            let job = snapshot.job.as_ref().unwrap();
+            decide::abandon(job, snapshot.environment.as_ref(), snapshot.host.as_ref(), NOW)
+        })
+    };
+    assert!(give_up().await.is_err(), "its host is connected");
+    world.store.mark_unknown(&this, NOW).await.unwrap();
+    assert!(give_up().await.is_err(), "its host is connected and will tell");
+    world.store.session_close(&hosts[0].host, hosts[0].epoch, NOW).await.unwrap();
+    assert!(world.claim(&[&hosts[0]], NOW).await.is_empty());
+    give_up().await.unwrap();
+    let job = world.job(&job_id(1)).await;
+    assert_eq!((job.state, job.reason.as_deref()), (JobState::Cancelled, Some(reason::ABANDONED)));
+    let environment = world.store.environment(&hosts[0].environment).await.unwrap().unwrap();
+    let flag = environment.redis.unwrap();
+    assert_eq!(
+        (flag.applied, flag.last_error.unwrap()["code"].as_str()),
+        (None, Some("ABANDONED"))
+    );
+
+    // The host is back: it runs nothing that counts, and the lane is free.
+    let back = world.connect(1).await;
+    assert_eq!(world.store.mark_known(&this, NOW).await.unwrap(), [false]);
+    assert_eq!(world.store.accept(&this, NOW).await.unwrap(), [false]);
+    assert_eq!(world.store.renew(&this).await.unwrap(), [false]);
+    assert_eq!(world.store.requeue_unseen(&this, NOW).await.unwrap(), [false]);
+    assert_eq!(world.settle(&first, succeeded()).await, SettleAnswer::Stale);
+    assert_eq!(world.job(&job_id(1)).await.state, JobState::Cancelled);
+    assert_eq!(ids(&world.claim(&[&back], NOW).await), [job_id(2)]);
+    let kinds = kinds(world).await;
+    assert!(kinds.contains(&EventKind::JobLateOutcome), "{kinds:?}");
 }
 
 pub(crate) async fn progress_is_appended_once(world: &World) {

@@ -1,5 +1,6 @@
 //! Whole systems: real controller and agent processes, real nginx, PHP-FPM and Redis, and what
 //! happens to a job when some of them die.
 
+mod database;
 mod faults;
 mod main_job;

@@ -49,6 +49,46 @@ fn two_attempts_of_a_job_never_run_together() {
 }
 
 #[test]
+fn whoever_changes_an_environment_is_alone_with_it() {
+    let accepted = |a: &AttemptRef| Input::Accepted { attempt: a.clone(), done: Ok(()) };
+    let started = |effects: &[Effect]| {
+        let started = |effect: &Effect| match effect {
+            Effect::Start { attempt, .. } => Some(attempt.clone()),
+            _ => None,
+        };
+        effects.iter().filter_map(started).collect::<Vec<_>>()
+    };
+    let limits = Limits { jobs_max: 5, stop_ms_max: 5000 };
+    let mut core = Core::new(limits, BootId::from_parts(0, [0; 10]), Contents::default());
+    core.handle(Input::Recovered { steps: Vec::new() }, at(0));
+    let [old, next, look, last] = [1, 2, 3, 4].map(|job| attempt(job, 1));
+    for a in [&old, &next, &last] {
+        core.handle(run_with(a, purge_spec()), at(0));
+    }
+    core.handle(run(&look), at(0));
+    assert_eq!(started(&core.handle(accepted(&old), at(0))), std::slice::from_ref(&old));
+    let waits = core.handle(accepted(&next), at(0));
+    assert_eq!(waits, [Effect::Send(ToController::Accepted { attempt: next.clone() })]);
+    assert_eq!(started(&core.handle(accepted(&last), at(0))), []);
+    let looks = core.handle(accepted(&look), at(0));
+    assert_eq!(started(&looks), [look], "who only looks waits for nobody");
+
+    // The controller no longer wants the first: it stops, and only then the next one starts.
+    assert_eq!(core.handle(cancel(&old), at(10)), [Effect::Cancel { attempt: old.clone() }]);
+    // One that was cancelled while it waited ends at once.
+    let ended = core.handle(cancel(&last), at(10));
+    assert_eq!(journalled(&ended).state, OutcomeState::Cancelled);
+    let stopped = Input::Ended { attempt: old, outcome: outcome(OutcomeState::Cancelled) };
+    assert_eq!(started(&core.handle(stopped, at(90_000))), std::slice::from_ref(&next));
+    let deadline = core.next_timeout();
+    assert_eq!(deadline, Some(60_000), "the check's; the next one's time begins with its start");
+    core.handle(Input::Timeout, at(90_000));
+    assert_eq!(core.next_timeout(), Some(95_000));
+    core.handle(Input::Timeout, at(95_000));
+    assert_eq!(core.next_timeout(), Some(150_000));
+}
+
+#[test]
 fn there_is_a_limit_to_what_runs_and_to_what_waits() {
     let mut core = running(&attempt(1, 1));
     core.handle(run(&attempt(2, 1)), at(0));

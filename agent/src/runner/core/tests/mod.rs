@@ -18,7 +18,7 @@ fn at(monotonic_ms: u64) -> Now {
     Now { monotonic_ms, wall_us: 1000 }
 }
 
-fn spec() -> Vec<u8> {
+fn check_spec() -> Vec<u8> {
     br#"{"type":"env_check","environment":{
         "id":"env_00000000000000000000000001","site":"shop","name":"production",
         "domain":"shop.example","kind":"php","docroot":"/srv/shop","user":"www-data",
@@ -28,9 +28,20 @@ fn spec() -> Vec<u8> {
         .to_vec()
 }
 
+/// A job that changes the environment every check looks at.
+fn purge_spec() -> Vec<u8> {
+    let check = String::from_utf8(check_spec()).unwrap();
+    let what = r#""caches":{"fastcgi":true,"redis":false},"scope":{"kind":"all"}}"#;
+    let head = check.strip_suffix('}').unwrap().replace("env_check", "cache_purge");
+    format!("{head},{what}").into_bytes()
+}
+
 fn run(attempt: &AttemptRef) -> Input {
-    let attempt = attempt.clone();
-    Input::Message(ToAgent::Run { attempt, timeout_secs: 60, spec: spec() })
+    run_with(attempt, check_spec())
+}
+
+fn run_with(attempt: &AttemptRef, spec: Vec<u8>) -> Input {
+    Input::Message(ToAgent::Run { attempt: attempt.clone(), timeout_secs: 60, spec })
 }
 
 fn cancel(attempt: &AttemptRef) -> Input {
