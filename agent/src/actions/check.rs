@@ -261,18 +261,22 @@ async fn answers(
     }
     // Without our files in place nothing tells a visitor's entry from a probe's; a plain request
     // is what a visitor would send.
-    let blank = state::AppliedNginx { generation: 0, secret: String::new(), enabled: false };
-    let live = Live::new(environment, origin, nginx.as_ref().unwrap_or(&blank));
+    let live = match &nginx {
+        Some(nginx) => Live::new(environment, origin, nginx),
+        None => Live::plain(environment, origin),
+    };
     let expected = environment.health.status;
-    match effect::health(tools, &live).await {
-        Ok(status) if status == expected => {
-            findings.good("health", format!("{} answers {status}", environment.health.path));
-        }
-        Ok(status) => findings.warn(
-            "health",
-            format!("{} answers {status}, not {expected}", environment.health.path),
-            "Look at the site, or correct the environment's health check.",
-        ),
-        Err(failure) => findings.bad("health", failure),
+    let answer = match effect::health(tools, &live).await {
+        Ok(answer) => answer,
+        Err(failure) => return findings.bad("health", failure),
+    };
+    let status = answer.status;
+    if status == expected {
+        return findings.good("health", format!("{} answers {status}", environment.health.path));
     }
+    findings.warn(
+        "health",
+        format!("{} answers {status}, not {expected}", environment.health.path),
+        "Look at the site, or correct the environment's health check.",
+    );
 }

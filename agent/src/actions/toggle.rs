@@ -10,6 +10,7 @@ use hostler_protocol::job::{
 
 use crate::host::fs::Look;
 use crate::steps::effect::{self, Live};
+use crate::steps::health;
 use crate::steps::leftover;
 use crate::steps::nginx;
 use crate::steps::object_cache;
@@ -119,13 +120,14 @@ impl Toggle<'_> {
             proof = format!("PING answered PONG; {proof}");
         }
         if changed {
-            let before = self.health(run, "health_before").await;
+            let asked = self.asked()?;
+            let before = health::before(tools, run, &asked).await;
             if enabled {
                 // What lies there is from before the gap.
                 purged = object_cache::purge(tools, run, doc, false).await?.removed;
             }
             redis_switch::put(run, &mut self.swap, plan).await?;
-            self.compare_health(run, before).await?;
+            health::after(tools, run, &asked, before, plan.changes_code()).await?;
             if !enabled {
                 // Best effort: Redis may be off because it is down, and turning it on purges too.
                 match object_cache::purge(tools, run, doc, false).await {
@@ -145,34 +147,13 @@ impl Toggle<'_> {
         Ok(FlagResult { enabled, changed, proof, purged })
     }
 
-    /// Status of the health page past the page cache; `None` when it cannot be asked without
-    /// touching a visitor's entry, or does not answer.
-    async fn health(&self, run: &mut Run, step: &'static str) -> Option<u16> {
-        let live = self.old_live()?;
-        let status = run
-            .step(step, async {
-                let status = effect::health(self.tools, &live).await?;
-                Ok((status, format!("{} answered {status}", live.environment.health.path)))
-            })
-            .await;
-        status.ok()
-    }
-
-    async fn compare_health(&self, run: &mut Run, before: Option<u16>) -> Result<(), Failure> {
-        let expected = self.spec.environment.health.status;
-        if before != Some(expected) {
-            return Ok(());
+    /// Whom the health page is asked of: past the page cache where one is applied.
+    fn asked(&self) -> Result<Live, Failure> {
+        if let Some(live) = self.old_live() {
+            return Ok(live);
         }
-        let Some(after) = self.health(run, "health_after").await else {
-            let message = "the site answered before Redis was switched and does not now";
-            return Err(Failure::new(Code::HealthFailed, message).at_step("health_after"));
-        };
-        if after == expected {
-            return Ok(());
-        }
-        let message =
-            format!("the site answered {expected} before Redis was switched, {after} now");
-        Err(Failure::new(Code::HealthFailed, message).at_step("health_after"))
+        let environment = &self.spec.environment;
+        Ok(Live::plain(environment, self.tools.origin(environment)?))
     }
 
     fn old_live(&self) -> Option<Live> {

@@ -44,6 +44,18 @@ impl Live {
         }
     }
 
+    /// A site none of our files speaks for: it is asked as a visitor asks.
+    #[must_use]
+    pub fn plain(environment: &EnvironmentDoc, origin: Origin) -> Self {
+        let nothing = AppliedNginx { generation: 0, secret: String::new(), enabled: false };
+        Self::new(environment, origin, &nothing)
+    }
+
+    /// Whether a probe has no cache key of its own here.
+    fn is_plain(&self) -> bool {
+        self.secret.is_empty()
+    }
+
     async fn get(
         &self,
         mode: &str,
@@ -59,7 +71,7 @@ impl Live {
             origin: &self.origin,
             domain: &self.environment.domain,
             path,
-            headers: &headers,
+            headers: if self.is_plain() { &[] } else { &headers },
             timeout,
         };
         Ok(probe::get(&probe).await?)
@@ -102,17 +114,17 @@ pub struct Observed {
     pub http: u16,
 }
 
-/// Asks for a page the way a visitor would, past the page cache's visitors' entries.
+/// Asks for a page the way a visitor would, past the visitors' entries of our page cache.
 ///
 /// # Errors
 /// `PROBE_FAILED`.
-pub async fn health(tools: &Tools, live: &Live) -> Result<u16, Failure> {
+pub async fn health(tools: &Tools, live: &Live) -> Result<Answer, Failure> {
     let nonce = hex::encode(tools.clock.random::<8>());
     let HealthDoc { path, timeout_ms, .. } = &live.environment.health;
     let timeout = Duration::from_millis(u64::from(*timeout_ms));
     let answer = live.get("effect", &nonce, path, timeout).await;
     remove_probe_entry(tools, live, &nonce).await?;
-    Ok(answer?.status)
+    answer
 }
 
 /// Proves that requests go through the cache, or past it. Waits for old workers to leave.
@@ -166,6 +178,9 @@ async fn observe(tools: &Tools, live: &Live) -> Result<Observed, Failure> {
 }
 
 async fn remove_probe_entry(tools: &Tools, live: &Live, nonce: &str) -> Result<(), Failure> {
+    if live.is_plain() {
+        return Ok(());
+    }
     let Some(FastcgiDoc { cache_dir, key_format, .. }) = live.environment.fastcgi.clone() else {
         return Ok(());
     };

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use hostler_protocol::job::{AppKind, Code, EnvironmentDoc, RedisDoc};
 use sha2::{Digest as _, Sha256};
 
+use super::php;
 use super::run::{Failure, Run, blocking};
 use super::swap::{FILE_BYTES_MAX, Swap};
 use super::tools::Tools;
@@ -27,6 +28,14 @@ pub struct Plan {
     pub switch: String,
     /// SHA-256 of the drop-in if this plan puts one there.
     pub dropin: Option<String>,
+}
+
+impl Plan {
+    /// Whether it changes code, which PHP may go on running for a moment as it was.
+    #[must_use]
+    pub fn changes_code(&self) -> bool {
+        self.changes.iter().any(|change| change.path.extension().is_some_and(|end| end == "php"))
+    }
 }
 
 /// One file to write, or to remove.
@@ -139,7 +148,7 @@ pub async fn prefix_is_set(
         let (_, config) = wp_config_file(&roots, &environment)?;
         let text = String::from_utf8_lossy(&config.bytes).into_owned();
         let quoted = ['\'', '"'].iter().any(|q| text.contains(&format!("{q}{}{q}", redis.prefix)));
-        Ok(quoted && wp_config::defines(&text, "WP_REDIS_PREFIX"))
+        Ok(quoted && php::defines(&text, "WP_REDIS_PREFIX"))
     })
     .await
 }

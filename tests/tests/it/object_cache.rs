@@ -97,6 +97,56 @@ async fn a_redis_that_cannot_be_used_is_told_by_code_and_nothing_is_switched() {
     assert_eq!(error(&stand.switch(&elsewhere, true).await).0, "POLICY_REFUSED");
 }
 
+/// A WordPress in so far as a switch needs one, without a page cache; `index` is its front page.
+fn wordpress(stand: &Stand, redis: &Redis, config: &str, index: &str) -> EnvironmentDoc {
+    let mut shop = without_pages(stand.site("shop", &Options::default()));
+    shop.kind = AppKind::Wordpress;
+    let root = stand.dir().join("shop/public");
+    write(&root.join("index.php"), index).unwrap();
+    write(&root.join("wp-config.php"), config).unwrap();
+    write(&root.join("wp-content/plugins/redis-cache/includes/object-cache.php"), DROPIN).unwrap();
+    stand.with_redis(shop, redis.port, "sesame", "shop:")
+}
+
+#[tokio::test]
+async fn a_wordpress_with_strict_types_goes_on_working() {
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "").unwrap();
+    let config = "<?php\n/** The base. */\ndeclare(strict_types=1);\n\ndefine( 'DB_NAME', 'x' );\n";
+    let index = "<?php\nrequire __DIR__ . '/wp-config.php';\n\
+        echo defined('WP_REDIS_DISABLED') ? var_export(WP_REDIS_DISABLED) : 'unset';\n";
+    let shop = wordpress(&stand, &redis, config, index);
+    let page = || {
+        let answer = stand.nginx.get(&shop.domain, "/").unwrap();
+        (answer.status, answer.body)
+    };
+    assert_eq!(page(), (200, "unset".to_owned()));
+    let on = stand.switch(&shop, true).await;
+    assert!(result::<ToggleResult>(&on).redis.unwrap().changed);
+    assert_eq!(page(), (200, "false".to_owned()));
+    let asked: Vec<_> = on.steps.iter().map(|step| step.step.as_str()).collect();
+    assert!(asked.contains(&"health_before") && asked.contains(&"health_after"), "{asked:?}");
+    result::<ToggleResult>(&stand.switch(&shop, false).await);
+    assert_eq!(page(), (200, "true".to_owned()));
+}
+
+#[tokio::test]
+async fn a_switch_the_site_does_not_survive_is_put_back_without_a_page_cache_too() {
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "").unwrap();
+    let index = "<?php\nrequire __DIR__ . '/wp-config.php';\n\
+        if (defined('WP_REDIS_DISABLED')) { http_response_code(500); exit; }\necho 'well';\n";
+    let shop = wordpress(&stand, &redis, "<?php\ndefine( 'DB_NAME', 'x' );\n", index);
+    let (code, message) = error(&stand.switch(&shop, true).await);
+    assert_eq!(code, "HEALTH_FAILED");
+    assert!(message.contains("answered 200 before the change, 500 now"), "{message}");
+    assert_eq!(stand.nginx.get(&shop.domain, "/").unwrap().body, "well");
+    let root = stand.dir().join("shop/public");
+    let config = std::fs::read_to_string(root.join("wp-config.php")).unwrap();
+    assert_eq!(config, "<?php\ndefine( 'DB_NAME', 'x' );\n");
+    assert!(!root.join("wp-content/object-cache.php").exists(), "the drop-in stays");
+}
+
 const CONFIG: &str = "<?php\ndefine( 'DB_PASSWORD', 'x' );\nrequire_once 'wp-settings.php';\n";
 const DROPIN: &str = "<?php\n/*\nPlugin Name: Redis Object Cache Drop-In\n*/\n";
 
