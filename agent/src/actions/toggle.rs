@@ -50,6 +50,16 @@ pub(super) async fn run(
     }
 }
 
+/// What is to become of the page cache.
+enum Page {
+    Toggle {
+        enabled: bool,
+        level: HeaderLevel,
+    },
+    /// It is off, and nothing of ours was ever put in force.
+    NeverOn,
+}
+
 struct Toggle<'a> {
     tools: &'a Tools,
     spec: &'a ToggleSpec,
@@ -72,7 +82,7 @@ impl Toggle<'_> {
             (None, _) => None,
         };
         let page = match (self.spec.fastcgi_enabled, &environment.fastcgi) {
-            (Some(enabled), Some(_)) => Some((enabled, self.prepare(run).await?)),
+            (Some(enabled), Some(_)) => self.prepare(run, enabled).await?,
             (Some(_), None) => return Err(absent("FastCGI cache")),
             (None, _) => None,
         };
@@ -81,8 +91,17 @@ impl Toggle<'_> {
             redis_result = Some(self.switch_redis(run, *enabled, doc, plan).await?);
         }
         let mut fastcgi_result = None;
-        if let Some((enabled, level)) = page {
-            fastcgi_result = Some(self.toggle_page_cache(run, enabled, level).await?);
+        match page {
+            Some(Page::Toggle { enabled, level }) => {
+                fastcgi_result = Some(self.toggle_page_cache(run, enabled, level).await?);
+            }
+            Some(Page::NeverOn) => {
+                run.skip("swap", "the page cache was never on");
+                let proof = "none of its nginx files says anything".to_owned();
+                let (enabled, changed, purged) = Default::default();
+                fastcgi_result = Some(FlagResult { enabled, changed, proof, purged });
+            }
+            None => {}
         }
         self.new.committed = self.spec.generation;
         run.step("commit", async {
@@ -96,12 +115,17 @@ impl Toggle<'_> {
     }
 
     /// Everything about the page cache that could refuse, before anything is changed.
-    async fn prepare(&mut self, run: &mut Run) -> Result<HeaderLevel, Failure> {
-        let environment = &self.spec.environment;
+    async fn prepare(&mut self, run: &mut Run, enabled: bool) -> Result<Option<Page>, Failure> {
+        let (tools, environment) = (self.tools, &self.spec.environment);
         let Some(fastcgi) = &environment.fastcgi else { return Err(absent("FastCGI cache")) };
+        // An application may have its object cache alone: nothing is asked of its vhost then.
+        if !enabled && self.new.nginx.is_none() && nginx::untouched(tools, environment).await? {
+            return Ok(Some(Page::NeverOn));
+        }
         render::check(environment, fastcgi)?;
-        purge::claim(self.tools, environment, fastcgi, &mut self.new).await?;
-        nginx::survey(self.tools, run, environment, &mut self.swap).await
+        purge::claim(tools, environment, fastcgi, &mut self.new).await?;
+        let level = nginx::survey(tools, run, environment, &mut self.swap).await?;
+        Ok(Some(Page::Toggle { enabled, level }))
     }
 
     async fn switch_redis(

@@ -72,6 +72,17 @@ pub fn check_ours(
     Ok(())
 }
 
+/// Whether none of the three files says anything of ours, so that the page cache of an environment
+/// that was never toggled is off.
+///
+/// # Errors
+/// `FILE_FAILED` and its like.
+pub async fn untouched(tools: &Tools, environment: &EnvironmentDoc) -> Result<bool, Failure> {
+    let mark = render::mark(environment);
+    let files = read_files(tools, environment).await?;
+    Ok(!files.into_iter().flatten().any(|bytes| bytes.starts_with(mark.as_bytes())))
+}
+
 /// Tests what is there before anything of ours comes in, and says where our files are included.
 /// Files that do not exist are created empty first (watched by `swap`): a vhost that names one is
 /// broken only because we have not come yet, and a glob shows nothing while it matches nothing.

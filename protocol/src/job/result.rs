@@ -60,7 +60,7 @@ fn yes() -> bool {
 }
 
 /// One URL of a purge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UrlPurge {
     pub url: String,
     pub found: u64,

@@ -97,6 +97,26 @@ async fn a_redis_that_cannot_be_used_is_told_by_code_and_nothing_is_switched() {
     assert_eq!(error(&stand.switch(&elsewhere, true).await).0, "POLICY_REFUSED");
 }
 
+#[tokio::test]
+async fn an_object_cache_works_beside_a_page_cache_that_was_never_on() {
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "").unwrap();
+    let options = Options { includes_elsewhere: true, ..Options::default() };
+    let shop = stand.with_redis(stand.site("shop", &options), redis.port, "sesame", "shop:");
+    let spec = stand.toggle_spec(&shop, Some(false), Some(true));
+    let on: ToggleResult = result(&stand.run(spec).await);
+    assert!(on.redis.unwrap().enabled && !on.fastcgi.unwrap().enabled);
+
+    set(&redis, &["shop:1", "shop:2", "blog:1"]);
+    let dry: PurgeResult = result(&stand.purge(&shop, PurgeScope::All, true).await);
+    assert_eq!((dry.redis.unwrap().found, dry.fastcgi.unwrap().found), (2, 0));
+    assert_eq!(keys(&redis).len(), 3, "a dry run removed something");
+    let purged: PurgeResult = result(&stand.purge(&shop, PurgeScope::All, false).await);
+    let pages = purged.fastcgi.unwrap();
+    assert_eq!((purged.redis.unwrap().removed, pages.removed, pages.counted), (2, 0, true));
+    assert_eq!(keys(&redis), ["blog:1"]);
+}
+
 /// A WordPress in so far as a switch needs one, without a page cache; `index` is its front page.
 fn wordpress(stand: &Stand, redis: &Redis, config: &str, index: &str) -> EnvironmentDoc {
     let mut shop = without_pages(stand.site("shop", &Options::default()));

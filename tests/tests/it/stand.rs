@@ -147,6 +147,14 @@ impl Stand {
         self.run(self.toggle_spec(environment, Some(enabled), None)).await
     }
 
+    /// Brings the page cache to where it is off and its files are in force; takes two generations.
+    pub(crate) async fn settle_off(&self, environment: &EnvironmentDoc) {
+        for enabled in [true, false] {
+            let outcome = self.toggle(environment, enabled).await;
+            assert_eq!(outcome.state, OutcomeState::Succeeded, "{outcome:#?}");
+        }
+    }
+
     pub(crate) async fn switch(&self, environment: &EnvironmentDoc, enabled: bool) -> Outcome {
         self.run(self.toggle_spec(environment, None, Some(enabled))).await
     }

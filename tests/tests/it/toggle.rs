@@ -44,6 +44,36 @@ async fn on_is_proven_by_a_hit_and_off_by_its_absence() {
 }
 
 #[tokio::test]
+async fn a_cache_that_was_never_on_is_off_without_asking_anything_of_the_vhost() {
+    let stand = Stand::start("");
+    let options = Options { includes_elsewhere: true, ..Options::default() };
+    let shop = stand.site("shop", &options);
+    std::fs::create_dir(&shop.fastcgi.as_ref().unwrap().cache_dir).unwrap();
+    let precious = format!("{}/precious", shop.fastcgi.as_ref().unwrap().cache_dir);
+    std::fs::write(&precious, "x").unwrap();
+    let off: ToggleResult = result(&stand.toggle(&shop, false).await);
+    let flag = off.fastcgi.unwrap();
+    assert_eq!((flag.enabled, flag.changed, flag.purged), (false, false, 0), "{flag:?}");
+    assert_eq!(files(&shop), [None, None, None], "files were made");
+    assert!(std::fs::exists(&precious).unwrap(), "a file that is not ours is gone");
+}
+
+#[tokio::test]
+async fn a_cache_the_agent_has_no_memory_of_is_never_called_off() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    std::fs::remove_dir_all(stand.dir().join("state")).unwrap();
+    stand.restart();
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+    assert_eq!(error(&stand.toggle(&shop, false).await).0, "CACHE_DIR_NOT_OURS");
+    std::fs::remove_dir_all(&shop.fastcgi.as_ref().unwrap().cache_dir).unwrap();
+    let off: ToggleResult = result(&stand.toggle(&shop, false).await);
+    assert!(off.fastcgi.unwrap().changed);
+    assert_eq!(stand.status(&shop, "/"), "OFF");
+}
+
+#[tokio::test]
 async fn personal_requests_pass_the_cache_by() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
@@ -141,7 +171,7 @@ async fn files_nginx_refuses_are_put_back() {
 async fn a_reload_that_does_not_take_is_noticed() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     let before = files(&shop);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -159,7 +189,7 @@ async fn a_reload_that_does_not_take_is_noticed() {
 async fn a_reload_nginx_never_heard_of_is_noticed() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     stand.faults.pretend("reload");
     let (code, message) = error(&stand.toggle(&shop, true).await);
     assert_eq!(code, "NGINX_RELOAD_NOT_APPLIED");
@@ -171,7 +201,7 @@ async fn a_reload_nginx_never_heard_of_is_noticed() {
 async fn a_cancelled_toggle_is_undone() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     let before = files(&shop);
     for step in ["stage", "swap", "nginx_test", "reload", "generation", "effect"] {
         let outcome = stand.cancel_at(step, stand.toggle_spec(&shop, Some(true), None)).await;
