@@ -56,6 +56,11 @@ async fn take_back(
 ) -> Result<RemoveResult, Failure> {
     let environment = &spec.environment;
     let mut result = RemoveResult { files: Vec::new(), purged: 0 };
+    // Whatever could refuse comes before the first file is touched.
+    let present = present(tools, environment, applied).await?;
+    if !present.is_empty() {
+        test_before(tools, run).await?;
+    }
     if let Some(redis) = &environment.redis {
         let dropin = applied.and_then(|applied| applied.redis.clone()).and_then(|r| r.dropin);
         let mut plan = redis_switch::plan_removal(tools, environment, redis, dropin).await?;
@@ -63,7 +68,6 @@ async fn take_back(
         redis_switch::put(run, swap, &plan).await?;
         result.files.extend(plan.changes.iter().map(|change| change.path.display().to_string()));
     }
-    let present = present(tools, environment, applied).await?;
     if present.is_empty() {
         run.skip("swap", "there are no nginx files");
     } else {
@@ -121,6 +125,20 @@ async fn purge_all(
     Ok(purged)
 }
 
+/// Whether nginx runs and its configuration is sound.
+async fn test_before(tools: &Tools, run: &mut Run) -> Result<(), Failure> {
+    let cancel = run.cancel().clone();
+    run.step("nginx_test_before", async {
+        tools.nginx.check_running()?;
+        let tested = tools.nginx.test(&cancel).await?;
+        if tested.ok {
+            return Ok(((), "the configuration passes".to_owned()));
+        }
+        Err(nginx::refused(Code::NginxConfigBroken, &tested))
+    })
+    .await
+}
+
 /// Empties the files and makes nginx forget them.
 async fn empty_files(
     tools: &Tools,
@@ -129,15 +147,6 @@ async fn empty_files(
     swap: &mut Swap,
     present: &[PathBuf],
 ) -> Result<(), Failure> {
-    let cancel = run.cancel().clone();
-    run.step("nginx_test_before", async {
-        let tested = tools.nginx.test(&cancel).await?;
-        if tested.ok {
-            return Ok(((), "the configuration passes".to_owned()));
-        }
-        Err(nginx::refused(Code::NginxConfigBroken, &tested))
-    })
-    .await?;
     run.step("swap", async {
         swap.watch(present).await?;
         for path in present {
@@ -199,9 +208,9 @@ async fn undo(
     let live = live(tools, applied);
     let undone = run.settle("rollback", StepState::RolledBack, async {
         let changed = swap.undo().await?;
-        nginx::reload_old(tools, live.as_ref()).await?;
+        let told = nginx::reload_old(tools, live.as_ref()).await?;
         swap.finish().await?;
-        Ok(((), format!("{} files are as they were", changed.len())))
+        Ok(((), format!("{} files are as they were; {told}", changed.len())))
     });
     match undone.await {
         Ok(()) => failure,

@@ -344,11 +344,12 @@ impl Toggle<'_> {
         let swap = &mut self.swap;
         let undone = run.settle("rollback", StepState::RolledBack, async {
             let changed = swap.undo().await?;
-            if reloaded {
-                nginx::reload_old(tools, old.as_ref()).await?;
-            }
+            let told = match reloaded {
+                true => nginx::reload_old(tools, old.as_ref()).await?,
+                false => "nginx has not heard of the new ones",
+            };
             swap.finish().await?;
-            Ok(((), format!("{} files are as they were", changed.len())))
+            Ok(((), format!("{} files are as they were; {told}", changed.len())))
         });
         match undone.await {
             Ok(()) => failure,

@@ -45,7 +45,7 @@ pub async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<Option<String
     let reloaded = nginx::reload_old(tools, live.as_ref()).await;
     swap.finish().await?;
     match reloaded {
-        Ok(()) => Ok(Some(format!("{id}: {} files put back, nginx reloaded", changed.len()))),
+        Ok(told) => Ok(Some(format!("{id}: {} files put back; {told}", changed.len()))),
         Err(failure) => {
             let message = format!("{id}: files put back; {}", failure.message());
             Err(Failure::new(Code::NginxRollbackFailed, message))

@@ -88,7 +88,8 @@ pub async fn untouched(tools: &Tools, environment: &EnvironmentDoc) -> Result<bo
 /// broken only because we have not come yet, and a glob shows nothing while it matches nothing.
 ///
 /// # Errors
-/// `NGINX_CONFIG_BROKEN` with nginx's own line, `NGINX_NOT_INCLUDED`, `NGINX_HEADERS_DROPPED`.
+/// `NGINX_RELOAD_FAILED` when no nginx runs, `NGINX_CONFIG_BROKEN` with nginx's own line,
+/// `NGINX_NOT_INCLUDED`, `NGINX_HEADERS_DROPPED`.
 pub async fn survey(
     tools: &Tools,
     run: &mut Run,
@@ -98,6 +99,7 @@ pub async fn survey(
     let cancel = run.cancel().clone();
     let dump = run
         .step("nginx_test_before", async {
+            tools.nginx.check_running()?;
             let files = read_files(tools, environment).await?;
             check_ours(environment, &files)?;
             let missing: Vec<_> = paths(environment)
@@ -277,10 +279,10 @@ async fn retired(tools: &Tools, workers: &BTreeSet<i32>, mark: u64) {
     }
 }
 
-/// Waits until the generation probe answers the generation of `live`.
+/// Waits until the generation probe answers the generation of `live`, unless nobody is left to.
 ///
 /// # Errors
-/// `NGINX_RELOAD_NOT_APPLIED`.
+/// `NGINX_RELOAD_NOT_APPLIED`, `NGINX_RELOAD_FAILED` when nginx has ended.
 pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Failure> {
     let mut last = "nothing".to_owned();
     let waiting = async {
@@ -290,6 +292,7 @@ pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Fa
                 Ok(Some(found)) if found == live.generation => return true,
                 Ok(Some(found)) => last = format!("generation {found}"),
                 Ok(None) => last = "no generation".to_owned(),
+                Err(_) if tools.nginx.check_running().is_err() => return false,
                 Err(failure) => failure.message().clone_into(&mut last),
             }
             let now_ms = tools.clock.monotonic_ms();
@@ -305,6 +308,7 @@ pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Fa
     if tokio::time::timeout(tools.reload_timeout, waiting).await.unwrap_or(false) {
         return Ok(live.generation);
     }
+    tools.nginx.check_running()?;
     let line = tools.nginx.severe_since(mark);
     let why = line.unwrap_or_else(|| format!("the generation probe answered {last}"));
     Err(Failure::new(Code::NginxReloadNotApplied, why))
@@ -347,19 +351,27 @@ async fn gone(tools: &Tools, live: &Live) -> bool {
 }
 
 /// Tells nginx of files that were put back, and waits until the old generation answers if there
-/// is one to ask.
+/// is one to ask; says what nginx does with them. An nginx that does not run needs no telling.
 ///
 /// # Errors
 /// `NGINX_RELOAD_FAILED`, `NGINX_RELOAD_NOT_APPLIED`.
-pub async fn reload_old(tools: &Tools, old: Option<&Live>) -> Result<(), Failure> {
+pub async fn reload_old(tools: &Tools, old: Option<&Live>) -> Result<&'static str, Failure> {
     let mark = tools.nginx.log_mark();
     let workers = tools.nginx.accepting_workers();
-    tools.nginx.reload()?;
-    if let Some(live) = old {
-        generation(tools, live, mark).await?;
-        retired(tools, &workers, mark).await;
+    let told = async {
+        tools.nginx.reload()?;
+        if let Some(live) = old {
+            generation(tools, live, mark).await?;
+            retired(tools, &workers, mark).await;
+        }
+        Ok::<_, Failure>("nginx has loaded them again")
+    };
+    match told.await {
+        Err(_) if tools.nginx.check_running().is_err() => {
+            Ok("nginx is not running and will load them when it starts")
+        }
+        told => told,
     }
-    Ok(())
 }
 
 #[cfg(test)]

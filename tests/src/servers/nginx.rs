@@ -60,16 +60,32 @@ impl Nginx {
         );
         write(&root.join("nginx.conf"), &text)?;
         write(&root.join("conf.d/empty.conf"), "")?;
-        let mut start = command(binary()?);
-        start.args(["-p", &root.to_string_lossy(), "-c", "nginx.conf", "-g", "daemon off;"]);
-        start.arg("-e").arg(root.join("error.log"));
-        let process = Process::start("nginx", &mut start, &root.join("stderr.log"))?;
+        let process = spawn(root)?;
         let nginx = Self { port, process, nonce, dir };
-        let answered = wait_for("nginx to answer", SERVER_SECS_MAX, || {
-            get(port, "127.0.0.1", "/.nonce", &[]).ok().filter(|answer| answer.body == nginx.nonce)
-        });
-        answered.map_err(|error| ServerError(format!("{error}\n{}", nginx.error_log())))?;
+        nginx.wait_up()?;
         Ok(nginx)
+    }
+
+    fn wait_up(&self) -> Result<(), ServerError> {
+        wait_for("nginx to answer", SERVER_SECS_MAX, || {
+            let answer = get(self.port, "127.0.0.1", "/.nonce", &[]).ok()?;
+            (answer.body == self.nonce).then_some(())
+        })
+        .map_err(|error| ServerError(format!("{error}\n{}", self.error_log())))
+    }
+
+    /// Stops it as an operator would.
+    pub fn stop(&mut self) {
+        self.process.stop();
+    }
+
+    /// Starts it again after [`Nginx::stop`], with the configuration as it is now.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn run(&mut self) -> Result<(), ServerError> {
+        self.process = spawn(self.dir.path())?;
+        self.wait_up()
     }
 
     /// The directory of this nginx.
@@ -170,6 +186,13 @@ impl Nginx {
     pub fn get(&self, host: &str, path: &str) -> Result<Answer, ServerError> {
         get(self.port, host, path, &[])
     }
+}
+
+fn spawn(root: &Path) -> Result<Process, ServerError> {
+    let mut start = command(binary()?);
+    start.args(["-p", &root.to_string_lossy(), "-c", "nginx.conf", "-g", "daemon off;"]);
+    start.arg("-e").arg(root.join("error.log"));
+    Process::start("nginx", &mut start, &root.join("stderr.log"))
 }
 
 /// The processes whose parent is this one.

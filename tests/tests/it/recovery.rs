@@ -1,6 +1,6 @@
 //! The agent killed in the middle of a toggle: at its next start everything is old, or new.
 
-use hostler_protocol::job::{PurgeScope, RemoveResult, ToggleResult};
+use hostler_protocol::job::{PurgeScope, RemoveResult, StepState, ToggleResult};
 
 use crate::stand::{Options, Stand, entries, result};
 
@@ -67,6 +67,24 @@ async fn a_kill_during_the_first_toggle_leaves_no_file() {
         assert!(left.is_empty(), "killed at {step}, these stay: {left:?}");
     }
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
+}
+
+#[tokio::test]
+async fn what_a_kill_left_is_put_back_although_nginx_does_not_run() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    stand.settle_off(&shop).await;
+    let spec = stand.toggle_spec(&shop, Some(true), None);
+    stand.kill_at("reload", spec).await;
+    stand.nginx.stop();
+    stand.restart();
+    let reports = stand.actions.recover().await;
+    let [report] = reports.as_slice() else { panic!("{reports:#?}") };
+    assert_eq!(report.state, StepState::RolledBack, "{report:?}");
+    assert!(report.message.contains("will load them when it starts"), "{report:?}");
+    stand.nginx.run().unwrap();
+    assert_eq!(stand.status(&shop, "/"), "OFF");
+    assert!(stand.actions.recover().await.is_empty(), "the second recovery did more");
 }
 
 #[tokio::test]

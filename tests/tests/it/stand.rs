@@ -10,7 +10,7 @@ use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
     AppKind, CacheSet, CheckSpec, EnvironmentDoc, FastcgiDoc, HealthDoc, JobSpec,
     KEY_FORMAT_DEFAULT, NginxDoc, Outcome, OutcomeState, Progress, PurgeScope, PurgeSpec, RedisDoc,
-    RemoveSpec, ToggleSpec,
+    RemoveSpec, StepState, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use hostler_tests::servers::nginx::{Nginx, Vhost};
@@ -196,6 +196,20 @@ impl Stand {
             while let Some(told) = progress.recv().await {
                 if told.step == step {
                     cancel.cancel();
+                }
+            }
+        };
+        tokio::join!(self.actions.run(spec, context), watch).0
+    }
+
+    /// Runs a job during which nginx ends, the moment it begins `step`.
+    pub(crate) async fn stop_nginx_at(&mut self, step: &str, spec: JobSpec) -> Outcome {
+        let (context, mut progress) = context();
+        let nginx = &mut self.nginx;
+        let watch = async {
+            while let Some(told) = progress.recv().await {
+                if told.step == step && told.state == StepState::Started {
+                    nginx.stop();
                 }
             }
         };

@@ -1,6 +1,6 @@
 //! Turning the page cache on and off on a real nginx, and everything that may stop it.
 
-use hostler_protocol::job::{AppKind, EnvironmentDoc, OutcomeState, StepState, ToggleResult};
+use hostler_protocol::job::{AppKind, EnvironmentDoc, OutcomeState, Retry, StepState, ToggleResult};
 use hostler_tests::servers::{free_port, write};
 
 use crate::stand::{Options, Stand, entries, error, result};
@@ -195,6 +195,53 @@ async fn a_reload_nginx_never_heard_of_is_noticed() {
     assert_eq!(code, "NGINX_RELOAD_NOT_APPLIED");
     assert!(message.contains("no generation"), "{message}");
     assert_eq!(stand.status(&shop, "/"), "OFF");
+}
+
+#[tokio::test]
+async fn an_nginx_that_does_not_run_is_told_before_anything_is_touched() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    stand.nginx.stop();
+    let outcome = stand.toggle(&shop, true).await;
+    let (code, message) = error(&outcome);
+    assert_eq!(code, "NGINX_RELOAD_FAILED");
+    assert!(message.contains("nginx is not running"), "{message}");
+    let failure = outcome.error.unwrap();
+    assert_eq!(failure.retry, Retry::Later);
+    assert!(failure.hint.unwrap().starts_with("Start nginx"));
+    assert_eq!(files(&shop), [None, None, None]);
+    let touched = outcome.steps.iter().any(|step| step.step == "rollback");
+    assert!(!touched, "{:#?}", outcome.steps);
+    stand.nginx.run().unwrap();
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let before = files(&shop);
+    stand.nginx.stop();
+    let removed = stand.remove(&shop).await;
+    assert_eq!((error(&removed).0.as_str(), files(&shop)), ("NGINX_RELOAD_FAILED", before));
+    stand.nginx.run().unwrap();
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+}
+
+#[tokio::test]
+async fn an_nginx_that_ends_during_a_toggle_finds_the_old_files_when_it_starts() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    stand.settle_off(&shop).await;
+    let before = files(&shop);
+    // nginx never hears of the new files and ends while their generation is waited for.
+    stand.faults.pretend("reload");
+    let spec = stand.toggle_spec(&shop, Some(true), None);
+    let outcome = stand.stop_nginx_at("generation", spec).await;
+    assert_eq!(error(&outcome).0, "NGINX_RELOAD_FAILED", "{outcome:#?}");
+    assert_eq!(outcome.error.as_ref().unwrap().retry, Retry::Later);
+    let last = outcome.steps.last().unwrap();
+    assert_eq!((last.step.as_str(), last.state), ("rollback", StepState::RolledBack));
+    assert!(last.message.contains("will load them when it starts"), "{last:?}");
+    assert_eq!(files(&shop), before, "the old files were not put back");
+    stand.faults.clear();
+    stand.nginx.run().unwrap();
+    assert_eq!(stand.status(&shop, "/"), "OFF");
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
 }
 
 #[tokio::test]

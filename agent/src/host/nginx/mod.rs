@@ -67,7 +67,7 @@ pub enum NginxError {
     #[error("the nginx configuration has more than {DUMP_BYTES_MAX} bytes")]
     DumpTooLarge,
     /// The process id file does not name a running nginx.
-    #[error("{} does not name a running nginx: {reason}", pid_file.display())]
+    #[error("nginx is not running: {} does not name it: {reason}", pid_file.display())]
     NotRunning { pid_file: PathBuf, reason: String },
     /// The signal could not be sent.
     #[error("the nginx master process {pid} could not be signalled")]
@@ -139,6 +139,14 @@ impl Nginx {
                 title.contains("worker process") && !title.contains("shutting down")
             })
             .collect()
+    }
+
+    /// Whether there is a master process that could be told anything.
+    ///
+    /// # Errors
+    /// [`NginxError::NotRunning`].
+    pub fn check_running(&self) -> Result<(), NginxError> {
+        self.master().map(|_| ())
     }
 
     /// Tells the master process to load the configuration on disk.
