@@ -13,6 +13,7 @@ use crate::host::redis::Connection;
 use crate::steps::effect::{self, Live};
 use crate::steps::nginx;
 use crate::steps::object_cache;
+use crate::steps::origin;
 use crate::steps::purge;
 use crate::steps::redis_switch;
 use crate::steps::render;
@@ -20,6 +21,8 @@ use crate::steps::run::{Failure, Run, blocking};
 use crate::steps::state::{self, Applied};
 use crate::steps::tools::Tools;
 
+/// The check of where probes come to.
+const ORIGIN: &str = "probe_origin";
 const PASSWD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Runs the job.
@@ -178,6 +181,9 @@ async fn configuration(
     let placed = nginx::placed(environment, &sightings);
     findings.result("nginx_include", placed.map(|_| "all three files are included".to_owned()));
     included(environment, &sightings, findings);
+    if let Err(failure) = origin::reaches(environment, &sightings) {
+        findings.bad(ORIGIN, failure);
+    }
 }
 
 fn included(environment: &EnvironmentDoc, sightings: &[Sighting], findings: &mut Findings) {
@@ -279,4 +285,8 @@ async fn answers(
         format!("{} answers {status}, not {expected}", environment.health.path),
         "Look at the site, or correct the environment's health check.",
     );
+    let known = findings.0.iter().any(|finding| finding.check == ORIGIN);
+    if let Some(other) = origin::elsewhere(&live.origin, &answer).filter(|_| !known) {
+        findings.bad(ORIGIN, origin::redirects(environment, &other));
+    }
 }

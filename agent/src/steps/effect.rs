@@ -10,6 +10,7 @@ use std::time::Duration;
 use hostler_protocol::job::{CacheStatus, Code, EnvironmentDoc, FastcgiDoc, HealthDoc};
 
 use super::keys::KeyFormat;
+use super::origin;
 use super::render::{generation_path, probe_key};
 use super::run::{Failure, blocking};
 use super::state::AppliedNginx;
@@ -87,6 +88,13 @@ pub async fn generation(live: &Live) -> Result<Option<u64>, Failure> {
     let answer = live.get("generation", "", &path, GENERATION_TIMEOUT).await?;
     let text = String::from_utf8_lossy(&answer.body);
     Ok((answer.status == 200).then(|| text.trim().parse().ok()).flatten())
+}
+
+/// The origin a request for the generation is redirected to, if that speaks another scheme.
+pub async fn elsewhere(live: &Live) -> Option<String> {
+    let path = generation_path(&live.environment);
+    let answer = live.get("generation", "", &path, GENERATION_TIMEOUT).await.ok()?;
+    origin::elsewhere(&live.origin, &answer)
 }
 
 /// What a peek saw.

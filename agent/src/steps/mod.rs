@@ -3,8 +3,8 @@
 //! Invariants:
 //! * a step leaves the host as it was or says what it changed to the [`swap`] it was given;
 //! * nothing is written that [`swap`] or [`state`] has not made recoverable first;
-//! * what is rendered or judged is a pure function ([`render`], [`wp_config`], [`php`], [`keys`])
-//!   with tests of its own.
+//! * what is rendered or judged is a pure function ([`render`], [`wp_config`], [`php`], [`keys`],
+//!   [`origin`]) with tests of its own.
 
 pub mod effect;
 pub mod health;
@@ -12,6 +12,7 @@ pub mod keys;
 pub mod leftover;
 pub mod nginx;
 pub mod object_cache;
+pub mod origin;
 pub mod php;
 pub mod purge;
 pub mod redis_switch;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hostler_protocol::job::{Code, EnvironmentDoc};
 
 use super::effect::{self, Live};
+use super::origin;
 use super::render::{self, HeaderLevel};
 use super::run::{Failure, Run, blocking};
 use super::swap::{FILE_BYTES_MAX, Swap};
@@ -89,7 +90,7 @@ pub async fn untouched(tools: &Tools, environment: &EnvironmentDoc) -> Result<bo
 ///
 /// # Errors
 /// `NGINX_RELOAD_FAILED` when no nginx runs, `NGINX_CONFIG_BROKEN` with nginx's own line,
-/// `NGINX_NOT_INCLUDED`, `NGINX_HEADERS_DROPPED`.
+/// `NGINX_NOT_INCLUDED`, `PROBE_ORIGIN_WRONG`, `NGINX_HEADERS_DROPPED`.
 pub async fn survey(
     tools: &Tools,
     run: &mut Run,
@@ -120,7 +121,9 @@ pub async fn survey(
         })
         .await?;
     run.step("includes", async {
-        let level = placed(environment, &tree::sightings(&dump, &paths(environment)))?;
+        let sightings = tree::sightings(&dump, &paths(environment));
+        let level = placed(environment, &sightings)?;
+        origin::reaches(environment, &sightings)?;
         let file = match level {
             HeaderLevel::Http => "http",
             HeaderLevel::Server => "server",
@@ -255,7 +258,7 @@ pub async fn reload(tools: &Tools, run: &mut Run, live: &Live) -> Result<(), Fai
     .await?;
     let started_ms = tools.clock.monotonic_ms();
     run.step("generation", async {
-        let answered = generation(tools, live, mark).await?;
+        let answered = generation(tools, live, mark, &workers).await?;
         retired(tools, &workers, mark).await;
         let took_ms = tools.clock.monotonic_ms().saturating_sub(started_ms);
         Ok(((), format!("generation {answered} answered after {took_ms} ms")))
@@ -282,16 +285,31 @@ async fn retired(tools: &Tools, workers: &BTreeSet<i32>, mark: u64) {
 /// Waits until the generation probe answers the generation of `live`, unless nobody is left to.
 ///
 /// # Errors
-/// `NGINX_RELOAD_NOT_APPLIED`, `NGINX_RELOAD_FAILED` when nginx has ended.
-pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Failure> {
+/// `NGINX_RELOAD_NOT_APPLIED`, `NGINX_RELOAD_FAILED` when nginx has ended, `PROBE_ORIGIN_WRONG`
+/// when the new configuration redirects to another scheme.
+async fn generation(
+    tools: &Tools,
+    live: &Live,
+    mark: u64,
+    workers: &BTreeSet<i32>,
+) -> Result<u64, Failure> {
     let mut last = "nothing".to_owned();
+    let mut elsewhere = None;
     let waiting = async {
         let mut emergency_ms = None;
         loop {
+            // Once no worker of before takes connections, every answer is the new configuration's.
+            let new = !workers.is_empty() && tools.nginx.accepting_workers().is_disjoint(workers);
             match effect::generation(live).await {
                 Ok(Some(found)) if found == live.generation => return true,
                 Ok(Some(found)) => last = format!("generation {found}"),
-                Ok(None) => last = "no generation".to_owned(),
+                Ok(None) => {
+                    last = "no generation".to_owned();
+                    elsewhere = effect::elsewhere(live).await;
+                    if new && elsewhere.is_some() {
+                        return false;
+                    }
+                }
                 Err(_) if tools.nginx.check_running().is_err() => return false,
                 Err(failure) => failure.message().clone_into(&mut last),
             }
@@ -309,6 +327,9 @@ pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Fa
         return Ok(live.generation);
     }
     tools.nginx.check_running()?;
+    if let Some(other) = elsewhere {
+        return Err(origin::redirects(&live.environment, &other));
+    }
     let line = tools.nginx.severe_since(mark);
     let why = line.unwrap_or_else(|| format!("the generation probe answered {last}"));
     Err(Failure::new(Code::NginxReloadNotApplied, why))
@@ -361,7 +382,7 @@ pub async fn reload_old(tools: &Tools, old: Option<&Live>) -> Result<&'static st
     let told = async {
         tools.nginx.reload()?;
         if let Some(live) = old {
-            generation(tools, live, mark).await?;
+            generation(tools, live, mark, &workers).await?;
             retired(tools, &workers, mark).await;
         }
         Ok::<_, Failure>("nginx has loaded them again")
@@ -421,6 +442,7 @@ mod tests {
             name: name.to_owned(),
             args: Vec::new(),
             server_names: Vec::new(),
+            listens: Vec::new(),
             adds_headers: adding.contains(&name),
             passes_fastcgi: true,
             caches: false,

@@ -96,6 +96,7 @@ codes! {
     FileForeign = "FILE_FOREIGN", Never, "Hostler never overwrites a file it did not write: move it away, or name another path.";
     AttemptStale = "ATTEMPT_STALE", Never, "The agent knows a later attempt of this job.";
     JournalFailed = "JOURNAL_FAILED", Later, "The agent cannot write its journal; look at its log and at the host's disk.";
+    ProbeOriginWrong = "PROBE_ORIGIN_WRONG", Never, "Set the environment's probe origin to where the server block that includes our files listens, such as https://127.0.0.1:443.";
 }
 
 #[cfg(test)]

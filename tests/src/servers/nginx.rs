@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
+use super::tls::Tls;
 use super::{
     Answer, Process, SERVER_SECS_MAX, ServerError, command, directory, find, free_port, get,
     is_root, wait_for, write,
@@ -31,6 +32,8 @@ pub struct Vhost<'a> {
     pub server_lines: &'a str,
     /// Further lines of the PHP `location {}` block.
     pub location_lines: &'a str,
+    /// Serve it with TLS alone, there: what comes to the usual port is redirected.
+    pub tls: Option<&'a Tls>,
 }
 
 impl Nginx {
@@ -137,10 +140,22 @@ impl Nginx {
     /// # Errors
     /// When the vhost does not come to life.
     pub fn add_vhost(&self, vhost: &Vhost<'_>) -> Result<(), ServerError> {
-        let Vhost { domain, docroot, php_socket, hostler_dir, server_lines, location_lines } =
+        let Vhost { domain, docroot, php_socket, hostler_dir, server_lines, location_lines, tls } =
             vhost;
+        let plain = format!("listen 127.0.0.1:{};", self.port);
+        let (listen, redirect) = match tls {
+            None => (plain, String::new()),
+            Some(tls) => (
+                tls.lines(),
+                format!(
+                    "server {{\n    {plain}\n    server_name {domain};\n\
+                     \x20   location = /.vhost {{ return 200 '{domain}'; }}\n\
+                     \x20   location / {{ return 301 https://$host$request_uri; }}\n}}\n"
+                ),
+            ),
+        };
         let text = format!(
-            "include {hostler}/http*.conf;\nserver {{\n    listen 127.0.0.1:{port};\n    server_name {domain};\n\
+            "{redirect}include {hostler}/http*.conf;\nserver {{\n    {listen}\n    server_name {domain};\n\
              \x20   root {docroot};\n    index index.php;\n    include {hostler}/server*.conf;\n{server_lines}\n\
              \x20   location / {{ try_files $uri $uri/ /index.php?$args; }}\n\
              \x20   location ~ \\.php$ {{\n        include {hostler}/location*.conf;\n{location_lines}\n\
@@ -148,7 +163,6 @@ impl Nginx {
              \x20       fastcgi_param SCRIPT_FILENAME $realpath_root$fastcgi_script_name;\n\
              \x20       fastcgi_pass unix:{php};\n    }}\n    location = /.vhost {{ return 200 '{domain}'; }}\n}}\n",
             hostler = hostler_dir.display(),
-            port = self.port,
             docroot = docroot.display(),
             php = php_socket.display(),
         );

@@ -75,6 +75,7 @@ impl Site {
             hostler_dir: &root.join("nginx"),
             server_lines: &options.server_lines,
             location_lines: &options.location_lines,
+            tls: None,
         })?;
         let made =
             controller.call("POST", "/api/sites", Some(&json!({ "name": name })))?.expect(201)?;

@@ -1,10 +1,12 @@
 //! One "host" for tests of the agent's actions: a real nginx, PHP-FPM and, where asked, Redis.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hostler_agent::actions::{ActionSettings, Actions, JobContext, ProgressSink};
 use hostler_agent::clock::Clock;
 use hostler_agent::host::fake::Faults;
+use hostler_agent::host::probe::{self, Origin, Probe};
 use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
@@ -15,6 +17,7 @@ use hostler_protocol::job::{
 use hostler_protocol::message::AttemptRef;
 use hostler_tests::servers::nginx::{Nginx, Vhost};
 use hostler_tests::servers::php::PhpFpm;
+use hostler_tests::servers::tls::Tls;
 use hostler_tests::servers::{directory, get, write};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 const PAGE: &str = "<?php\nif (isset($_GET['vary'])) header('Vary: X-Variant');\n\
     if (isset($_GET['private'])) header('Cache-Control: no-store');\n\
     echo $_SERVER['REQUEST_URI'], ' made at ', hrtime(true), \"\\n\";\n";
+
+/// Longest wait of this agent for a new nginx configuration to answer.
+pub(crate) const RELOAD_SECS_MAX: u64 = 6;
 
 pub(crate) struct Stand {
     pub(crate) nginx: Nginx,
@@ -38,6 +44,8 @@ pub(crate) struct Stand {
 pub(crate) struct Options<'a> {
     pub(crate) server_lines: &'a str,
     pub(crate) location_lines: &'a str,
+    /// Served with TLS alone, there.
+    pub(crate) tls: Option<&'a Tls>,
     /// The vhost includes files from a directory nobody writes to.
     pub(crate) includes_elsewhere: bool,
 }
@@ -78,6 +86,7 @@ impl Stand {
                 hostler_dir: &root.join(included),
                 server_lines: options.server_lines,
                 location_lines: options.location_lines,
+                tls: options.tls,
             })
             .unwrap();
         self.sites.set(self.sites.get() + 1);
@@ -239,6 +248,26 @@ impl Stand {
         assert_eq!(answer.status, 200, "{answer:?}\n{}", self.nginx.error_log());
         answer.header("X-Hostler-Cache").unwrap_or("none").to_owned()
     }
+
+    /// As [`Stand::status`], of a visitor who speaks TLS to that port.
+    pub(crate) async fn status_tls(
+        &self,
+        environment: &EnvironmentDoc,
+        port: u16,
+        path: &str,
+    ) -> String {
+        let answer = probe::get(&Probe {
+            origin: &Origin { tls: true, host: "127.0.0.1".to_owned(), port },
+            domain: &environment.domain,
+            path,
+            headers: &[],
+            timeout: Duration::from_secs(5),
+        })
+        .await
+        .unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", self.nginx.error_log());
+        answer.cache.unwrap_or_else(|| "none".to_owned())
+    }
 }
 
 fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
@@ -249,8 +278,11 @@ fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
         nginx_error_log: nginx.dir().join("error.log"),
         ..Policy::default()
     };
-    let settings =
-        ActionSettings { state_dir: dir.join("state"), reload_secs_max: 6, faults: faults.clone() };
+    let settings = ActionSettings {
+        state_dir: dir.join("state"),
+        reload_secs_max: RELOAD_SECS_MAX,
+        faults: faults.clone(),
+    };
     Actions::new(policy, settings, Clock::system())
 }
 
@@ -279,6 +311,14 @@ pub(crate) fn error(outcome: &Outcome) -> (String, String) {
     assert_eq!(outcome.state, OutcomeState::Failed, "{outcome:#?}");
     let error = outcome.error.clone().unwrap();
     (error.code, error.message)
+}
+
+/// What the three nginx files say.
+pub(crate) fn files(environment: &EnvironmentDoc) -> Vec<Option<String>> {
+    let nginx = &environment.nginx;
+    [&nginx.http_file, &nginx.server_file, &nginx.location_file]
+        .map(|path| std::fs::read_to_string(path).ok())
+        .to_vec()
 }
 
 /// Files below a directory that look like cache entries.

@@ -1,16 +1,8 @@
 //! Turning the page cache on and off on a real nginx, and everything that may stop it.
 
-use hostler_protocol::job::{AppKind, EnvironmentDoc, OutcomeState, Retry, StepState, ToggleResult};
-use hostler_tests::servers::{free_port, write};
+use hostler_protocol::job::{AppKind, OutcomeState, Retry, StepState, ToggleResult};
 
-use crate::stand::{Options, Stand, entries, error, result};
-
-fn files(environment: &EnvironmentDoc) -> Vec<Option<String>> {
-    let nginx = &environment.nginx;
-    [&nginx.http_file, &nginx.server_file, &nginx.location_file]
-        .map(|path| std::fs::read_to_string(path).ok())
-        .to_vec()
-}
+use crate::stand::{Options, Stand, entries, error, files, result};
 
 #[tokio::test]
 async fn on_is_proven_by_a_hit_and_off_by_its_absence() {
@@ -313,29 +305,6 @@ async fn a_cache_that_comes_back_to_a_directory_finds_it_empty() {
     assert_eq!(there.fastcgi.unwrap().purged, 1, "the entry of the directory left behind stays");
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
     assert_eq!(stand.status(&shop, "/"), "MISS", "a page of before the move was served");
-}
-
-#[tokio::test]
-async fn a_site_behind_tls_is_probed_as_one() {
-    let stand = Stand::start("");
-    let port = free_port().unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["other.test".to_owned()]).unwrap();
-    let (certificate, key) = (stand.dir().join("cert.pem"), stand.dir().join("key.pem"));
-    write(&certificate, &made.cert.pem()).unwrap();
-    write(&key, &made.signing_key.serialize_pem()).unwrap();
-    let lines = format!(
-        "listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {};",
-        certificate.display(),
-        key.display()
-    );
-    let options = Options { server_lines: &lines, ..Options::default() };
-    let mut shop = stand.site("shop", &options);
-    shop.nginx.probe_origin = format!("https://127.0.0.1:{port}");
-    let on: ToggleResult = result(&stand.toggle(&shop, true).await);
-    let proof = on.fastcgi.unwrap().proof;
-    assert!(proof.contains("MISS then HIT"), "{proof}");
-    let left = entries(&shop.fastcgi.as_ref().unwrap().cache_dir);
-    assert!(left.is_empty(), "the probe's entry was looked for under another key: {left:?}");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 //! Whether a test passed is judged by the exit status alone; the text is only quoted. A reload
 //! is a signal: nginx answers nothing, so whether it took is proven elsewhere, by asking it.
 
+pub mod listen;
 pub mod tree;
 
 use std::collections::BTreeSet;

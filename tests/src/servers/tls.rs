@@ -1,0 +1,39 @@
+//! A certificate nobody trusts, for servers that speak TLS.
+
+use std::path::{Path, PathBuf};
+
+use super::{ServerError, free_port, write};
+
+/// What a server needs to speak TLS, and where it shall.
+#[derive(Debug, Clone)]
+pub struct Tls {
+    pub port: u16,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+impl Tls {
+    /// Makes a self-signed certificate for `domain`; its files go into `dir`.
+    ///
+    /// # Errors
+    /// When it cannot be made or written, or loopback has no port to give.
+    pub fn self_signed(dir: &Path, domain: &str) -> Result<Self, ServerError> {
+        let made = rcgen::generate_simple_self_signed(vec![domain.to_owned()])
+            .map_err(|error| ServerError::new("making a certificate", error))?;
+        let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+        write(&certificate, &made.cert.pem())?;
+        write(&key, &made.signing_key.serialize_pem())?;
+        Ok(Self { port: free_port()?, certificate, key })
+    }
+
+    /// The lines that make an nginx server listen here.
+    #[must_use]
+    pub fn lines(&self) -> String {
+        format!(
+            "listen 127.0.0.1:{} ssl; ssl_certificate {}; ssl_certificate_key {};",
+            self.port,
+            self.certificate.display(),
+            self.key.display()
+        )
+    }
+}
