@@ -59,6 +59,21 @@ async fn a_url_goes_with_all_its_variants_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_key_may_begin_with_a_letter() {
+    let stand = Stand::start("");
+    let mut shop = stand.site("shop", &Options::default());
+    shop.fastcgi.as_mut().unwrap().key_format = "v1_$host$request_uri".to_owned();
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let left = entries(&shop.fastcgi.as_ref().unwrap().cache_dir);
+    assert!(left.is_empty(), "the probe's entry was looked for under another key: {left:?}");
+    assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["MISS", "HIT"]);
+    let purged: PurgeResult =
+        result(&stand.purge(&shop, urls(&["http://shop.test/"]), false).await);
+    assert_eq!(purged.fastcgi.unwrap().removed, 1);
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+}
+
+#[tokio::test]
 async fn variants_whose_first_entry_was_evicted_go_too() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
