@@ -18,6 +18,7 @@ pub mod purge;
 pub mod redis_switch;
 pub mod render;
 pub mod run;
+pub mod seen;
 pub mod state;
 pub mod swap;
 pub mod tools;

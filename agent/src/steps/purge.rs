@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::effect::{self, Live, Peek};
 use super::keys::{KeyFormat, PageUrl};
 use super::run::{Failure, Run, blocking};
+use super::seen;
 use super::state::{self, Applied};
 use super::tools::Tools;
 use crate::host::fastcgi::{self, TRASH, Tally};
@@ -277,6 +278,10 @@ pub async fn urls(
 ) -> Result<FastcgiPurge, Failure> {
     let format = KeyFormat::parse(&fastcgi.key_format)?;
     let before = peek(live, pages).await;
+    let unseen = match live {
+        Some(live) => seen::unseen(&cache, &format, live.origin.scheme(), pages).await?,
+        None => Vec::new(),
+    };
     let asked: Vec<_> = pages
         .iter()
         .enumerate()
@@ -299,8 +304,8 @@ pub async fn urls(
                 found: tally.found,
                 removed: tally.removed,
                 bytes: tally.bytes,
-                before: before.get(place).map(|peek| peek.status),
-                after: after.get(place).map(|peek| peek.status),
+                before: seen::told(&before, &unseen, place),
+                after: seen::told(&after, &unseen, place),
             }
         })
         .collect();

@@ -1,8 +1,8 @@
 //! Where probes come to, and sites that speak TLS.
 
 use hostler_protocol::job::{
-    CacheStatus, CheckFinding, CheckResult, Outcome, PurgeResult, PurgeScope, Severity,
-    ToggleResult,
+    CacheStatus, CheckFinding, CheckResult, EnvironmentDoc, Outcome, PurgeResult, PurgeScope,
+    Severity, ToggleResult,
 };
 use hostler_tests::servers::tls::Tls;
 
@@ -58,6 +58,33 @@ async fn a_site_that_speaks_tls_alone_is_worked_on_where_it_does() {
     assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "MISS");
     result::<ToggleResult>(&stand.toggle(&shop, false).await);
     assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "OFF");
+}
+
+#[tokio::test]
+async fn the_status_of_an_entry_the_origin_does_not_see_is_unknown() {
+    let stand = Stand::start("");
+    let tls = Tls::self_signed(stand.dir(), "other.test").unwrap();
+    let lines = tls.lines();
+    let shop = stand.site("shop", &Options { server_lines: &lines, ..Options::default() });
+    let mut behind = shop.clone();
+    behind.nginx.probe_origin = format!("https://127.0.0.1:{}", tls.port);
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let purge = async |environment: &EnvironmentDoc, url: &str| {
+        let scope = PurgeScope::Urls { urls: vec![url.to_owned()] };
+        let purged: PurgeResult = result(&stand.purge(environment, scope, false).await);
+        let page = purged.fastcgi.unwrap().urls.remove(0);
+        (page.removed, page.before.unwrap(), page.after.unwrap())
+    };
+    let (hit, miss, unknown) = (CacheStatus::Hit, CacheStatus::Miss, CacheStatus::Unknown);
+    let https = "https://shop.test/";
+    assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "MISS");
+    assert_eq!(purge(&shop, https).await, (1, unknown, unknown));
+    assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "MISS");
+    assert_eq!(purge(&behind, https).await, (1, hit, miss));
+    // As behind a proxy that ends TLS: the entry is the one the origin sees.
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+    assert_eq!(purge(&shop, https).await, (1, hit, miss));
+    assert_eq!(purge(&shop, https).await, (0, miss, miss));
 }
 
 #[tokio::test]
