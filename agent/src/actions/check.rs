@@ -8,6 +8,7 @@ use hostler_protocol::job::{
 use tokio_util::sync::CancellationToken;
 
 use crate::host::fs::FsError;
+use crate::host::links;
 use crate::host::nginx::tree::{self, Sighting};
 use crate::host::redis::Connection;
 use crate::steps::effect::{self, Live};
@@ -95,8 +96,21 @@ impl Findings {
 
 async fn site(tools: &Tools, environment: &EnvironmentDoc, findings: &mut Findings) {
     let (roots, docroot) = (tools.roots.clone(), environment.docroot.clone());
-    let opened = blocking(move || roots.dir(docroot.as_ref()).map(|_| docroot)).await;
-    findings.result("docroot", opened.map(|path| format!("{path} is a directory")));
+    let found = blocking(move || links::resolve(&roots, docroot.as_ref())).await;
+    let docroot = &environment.docroot;
+    let needed = environment.kind == AppKind::Wordpress && environment.redis.is_some();
+    match found {
+        Ok(path) if path.as_os_str() == docroot.as_str() => {
+            findings.good("docroot", format!("{docroot} is a directory"));
+        }
+        Ok(path) => findings.good("docroot", format!("{docroot} leads to {}", path.display())),
+        Err(failure) if needed => findings.bad("docroot", failure),
+        Err(failure) => findings.warn(
+            "docroot",
+            failure.message(),
+            "No job needs it as the environment is now; correct it if it is mistyped.",
+        ),
+    }
     let user = environment.user.clone();
     let known = blocking(move || -> Result<bool, FsError> {
         let text = std::fs::read("/etc/passwd").unwrap_or_default();

@@ -167,6 +167,62 @@ async fn a_switch_the_site_does_not_survive_is_put_back_without_a_page_cache_too
     assert!(!root.join("wp-content/object-cache.php").exists(), "the drop-in stays");
 }
 
+#[tokio::test]
+async fn a_document_root_that_leads_to_a_release_is_switched_there() {
+    use hostler_protocol::job::{CheckResult, Severity};
+    use std::os::unix::fs::symlink;
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "").unwrap();
+    let bare = "<?php\ndefine( 'DB_NAME', 'x' );\n";
+    let shop = wordpress(&stand, &redis, bare, "<?php\necho 'well';\n");
+    let site = stand.dir().join("shop");
+    let release = site.join("releases/1");
+    std::fs::create_dir(site.join("releases")).unwrap();
+    std::fs::rename(site.join("public"), &release).unwrap();
+    symlink("releases/1", site.join("public")).unwrap();
+    let docroot = async || {
+        let checked: CheckResult = result(&stand.check(&shop).await);
+        checked.findings.into_iter().find(|finding| finding.check == "docroot").unwrap()
+    };
+    let found = docroot().await;
+    assert_eq!(found.severity, Severity::Ok, "{found:?}");
+    assert!(found.message.contains(release.to_str().unwrap()), "{found:?}");
+    assert!(result::<ToggleResult>(&stand.switch(&shop, true).await).redis.unwrap().changed);
+    let text = std::fs::read_to_string(release.join("wp-config.php")).unwrap();
+    assert!(text.contains("define( 'WP_REDIS_DISABLED', false );"), "{text}");
+    assert!(site.join("public").is_symlink(), "the link became a directory");
+
+    // A link the site's user made to another site.
+    let other = stand.dir().join("blog/public");
+    write(&other.join("wp-config.php"), bare).unwrap();
+    std::fs::remove_file(site.join("public")).unwrap();
+    symlink(&other, site.join("public")).unwrap();
+    assert_eq!(docroot().await.severity, Severity::Error);
+    assert_eq!(error(&stand.switch(&shop, false).await).0, "PATH_IS_SYMLINK");
+    assert_eq!(std::fs::read_to_string(other.join("wp-config.php")).unwrap(), bare);
+
+    // What is written is no link itself.
+    std::fs::remove_file(site.join("public")).unwrap();
+    symlink("releases/1", site.join("public")).unwrap();
+    std::fs::rename(release.join("wp-config.php"), site.join("shared.php")).unwrap();
+    symlink("../../shared.php", release.join("wp-config.php")).unwrap();
+    assert_eq!(error(&stand.switch(&shop, false).await).0, "PATH_IS_SYMLINK");
+}
+
+#[tokio::test]
+async fn a_document_root_nobody_needs_is_no_error() {
+    use hostler_protocol::job::{CheckResult, Severity};
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let public = stand.dir().join("shop/public");
+    std::fs::rename(&public, stand.dir().join("pages")).unwrap();
+    std::os::unix::fs::symlink(stand.dir().join("pages"), &public).unwrap();
+    let checked: CheckResult = result(&stand.check(&shop).await);
+    let finding = checked.findings.iter().find(|finding| finding.check == "docroot").unwrap();
+    assert_eq!((finding.severity, checked.ok), (Severity::Warning, true), "{checked:#?}");
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+}
+
 const CONFIG: &str = "<?php\ndefine( 'DB_PASSWORD', 'x' );\nrequire_once 'wp-settings.php';\n";
 const DROPIN: &str = "<?php\n/*\nPlugin Name: Redis Object Cache Drop-In\n*/\n";
 
