@@ -13,6 +13,7 @@ use hostler_protocol::job::{
 use crate::host::fs::Look;
 use crate::steps::effect::Live;
 use crate::steps::leftover;
+use crate::steps::made;
 use crate::steps::nginx;
 use crate::steps::purge;
 use crate::steps::redis_switch;
@@ -38,10 +39,17 @@ pub(super) async fn run(
         Ok(result) => result,
         Err(failure) => return Err(undo(tools, run, &mut swap, applied.as_ref(), failure).await),
     };
+    let job = run.attempt().job.clone();
     run.settle("commit", StepState::Done, async {
         swap.finish().await?;
+        // From here on nothing is put back: the directories may go. They are remembered until they
+        // have gone, so that an attempt that is cut off here can be repeated.
+        let gone = match &applied {
+            Some(applied) => made::take_away(tools, applied, &job).await,
+            None => 0,
+        };
         state::forget(tools, &environment.id).await?;
-        Ok(((), "the environment is forgotten".to_owned()))
+        Ok(((), format!("the environment is forgotten; {gone} empty directories removed")))
     })
     .await?;
     Ok(result)

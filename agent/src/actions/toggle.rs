@@ -12,6 +12,7 @@ use crate::host::fs::Look;
 use crate::steps::effect::{self, Live};
 use crate::steps::health;
 use crate::steps::leftover;
+use crate::steps::made;
 use crate::steps::nginx;
 use crate::steps::object_cache;
 use crate::steps::purge;
@@ -124,7 +125,10 @@ impl Toggle<'_> {
         }
         render::check(environment, fastcgi)?;
         purge::claim(tools, environment, fastcgi, &mut self.new).await?;
-        let level = nginx::survey(tools, run, environment, &mut self.swap).await?;
+        let mut made = Vec::new();
+        let level = nginx::survey(tools, run, environment, &mut self.swap, &mut made).await;
+        made::remember(tools, &mut self.new, &made).await?;
+        let level = level?;
         Ok(Some(Page::Toggle { enabled, level }))
     }
 
@@ -298,6 +302,7 @@ impl Toggle<'_> {
             let blank = || Applied::new(self.spec.environment.clone());
             let mut claimed = self.old.clone().unwrap_or_else(blank);
             claimed.cache_dirs.clone_from(&self.new.cache_dirs);
+            claimed.made_dirs.clone_from(&self.new.made_dirs);
             state::save(self.tools, &claimed).await?;
             self.swap.watch(&paths).await?;
             self.swap.watch(&moved).await?;
@@ -335,8 +340,18 @@ impl Toggle<'_> {
         purge::all_step(self.tools, run, fastcgi, &self.new).await
     }
 
-    /// Puts every file back and, if nginx has heard of the new ones, tells it of the old.
+    /// Undoes what this attempt did, down to the directories it made.
     async fn roll_back(&mut self, run: &mut Run, failure: Failure) -> Failure {
+        let failure = self.put_back(run, failure).await;
+        let kept = self.old.as_ref().map(|old| old.made_dirs.as_slice()).unwrap_or_default();
+        let mut made = self.new.made_dirs.clone();
+        made.retain(|dir| !kept.contains(dir));
+        made::undo(self.tools, made, self.new.cache_dirs.clone()).await;
+        failure
+    }
+
+    /// Puts every file back and, if nginx has heard of the new ones, tells it of the old.
+    async fn put_back(&mut self, run: &mut Run, failure: Failure) -> Failure {
         if self.swap.is_empty() {
             return failure;
         }

@@ -424,6 +424,18 @@ impl Place {
         self.dir.sync()
     }
 
+    /// Removes the directory of that name; false when it holds something, or is not there.
+    ///
+    /// # Errors
+    /// Any [`FsError`] but `Outside` and `Missing`.
+    pub fn remove_dir(&self) -> Result<bool, FsError> {
+        match rustix::fs::unlinkat(self.dir.fd.as_fd(), &self.name, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(errno) => Err(explain(errno, &self.path(), "remove")),
+        }
+    }
+
     /// Removes the file; false when there was none.
     ///
     /// # Errors

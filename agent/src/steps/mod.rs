@@ -10,6 +10,7 @@ pub mod effect;
 pub mod health;
 pub mod keys;
 pub mod leftover;
+pub mod made;
 pub mod nginx;
 pub mod object_cache;
 pub mod origin;

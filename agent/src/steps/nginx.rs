@@ -7,6 +7,7 @@ use std::time::Duration;
 use hostler_protocol::job::{Code, EnvironmentDoc};
 
 use super::effect::{self, Live};
+use super::made;
 use super::origin;
 use super::render::{self, HeaderLevel};
 use super::run::{Failure, Run, blocking};
@@ -87,6 +88,7 @@ pub async fn untouched(tools: &Tools, environment: &EnvironmentDoc) -> Result<bo
 /// Tests what is there before anything of ours comes in, and says where our files are included.
 /// Files that do not exist are created empty first (watched by `swap`): a vhost that names one is
 /// broken only because we have not come yet, and a glob shows nothing while it matches nothing.
+/// The directories they and the cache go in come into being too, and are added to `made`.
 ///
 /// # Errors
 /// `NGINX_RELOAD_FAILED` when no nginx runs, `NGINX_CONFIG_BROKEN` with nginx's own line,
@@ -96,6 +98,7 @@ pub async fn survey(
     run: &mut Run,
     environment: &EnvironmentDoc,
     swap: &mut Swap,
+    made: &mut Vec<PathBuf>,
 ) -> Result<HeaderLevel, Failure> {
     let cancel = run.cancel().clone();
     let dump = run
@@ -108,7 +111,9 @@ pub async fn survey(
                 .zip(&files)
                 .filter_map(|(path, content)| content.is_none().then_some(path))
                 .collect();
-            make_parents(tools, environment, &missing).await?;
+            let cache = environment.fastcgi.as_ref();
+            let cache = cache.map(|fastcgi| PathBuf::from(&fastcgi.cache_dir));
+            made::parents(tools, &[missing.as_slice(), cache.as_slice()].concat(), made).await?;
             swap.watch(&missing).await?;
             for path in &missing {
                 swap.put(path, Vec::new(), Look { mode: 0o640, owner: None }).await?;
@@ -132,23 +137,6 @@ pub async fn survey(
         let message =
             format!("all three files are included; the {file} file adds the status header");
         Ok((level, message))
-    })
-    .await
-}
-
-/// The directories our files and nginx's own cache directory go in.
-async fn make_parents(
-    tools: &Tools,
-    environment: &EnvironmentDoc,
-    missing: &[PathBuf],
-) -> Result<(), Failure> {
-    let cache = environment.fastcgi.as_ref().map(|fastcgi| PathBuf::from(&fastcgi.cache_dir));
-    let (roots, paths) = (tools.roots.clone(), [missing, cache.as_slice()].concat());
-    blocking(move || -> Result<(), FsError> {
-        for parent in paths.iter().filter_map(|path| path.parent()) {
-            roots.make_dir(parent)?;
-        }
-        Ok(())
     })
     .await
 }

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hostler_protocol::job::{
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::effect::{self, Live, Peek};
 use super::keys::{KeyFormat, PageUrl};
+use super::made;
 use super::run::{Failure, Run, blocking};
 use super::seen;
 use super::state::{self, Applied};
@@ -106,16 +107,20 @@ pub async fn claim(
         }
     }
     let (roots, path) = (tools.roots.clone(), fastcgi.cache_dir.clone());
-    let empty = blocking(move || match roots.dir(path.as_ref()) {
-        Ok(dir) => dir.is_empty(),
-        Err(FsError::Missing { .. }) => Ok(true),
+    let found = blocking(move || match roots.dir(path.as_ref()) {
+        Ok(dir) => Ok(Some(dir.is_empty()?)),
+        Err(FsError::Missing { .. }) => Ok(None),
         Err(error) => Err(error),
     })
     .await?;
+    if found.is_none() {
+        // nginx will make it, because we tell it to.
+        made::remember(tools, applied, &[PathBuf::from(&fastcgi.cache_dir)]).await?;
+    }
     if applied.owns(&fastcgi.cache_dir) {
         return Ok(());
     }
-    if !empty {
+    if found == Some(false) {
         let message = format!("{} holds files Hostler did not put there", fastcgi.cache_dir);
         return refuse(message);
     }
