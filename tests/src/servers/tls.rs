@@ -1,8 +1,11 @@
 //! A certificate nobody trusts, for servers that speak TLS.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use super::{ServerError, free_port, write};
+use hostler_agent::host::probe::{self, Origin, Probe};
+
+use super::{SERVER_SECS_MAX, ServerError, free_port, write};
 
 /// What a server needs to speak TLS, and where it shall.
 #[derive(Debug, Clone)]
@@ -24,6 +27,18 @@ impl Tls {
         write(&certificate, &made.cert.pem())?;
         write(&key, &made.signing_key.serialize_pem())?;
         Ok(Self { port: free_port()?, certificate, key })
+    }
+
+    /// One GET as a visitor who trusts any certificate sends it.
+    ///
+    /// # Errors
+    /// When nobody answers in TLS and HTTP.
+    pub async fn get(&self, domain: &str, path: &str) -> Result<probe::Answer, ServerError> {
+        let origin = Origin { tls: true, host: "127.0.0.1".to_owned(), port: self.port };
+        let timeout = Duration::from_secs(SERVER_SECS_MAX);
+        let asked = Probe { origin: &origin, domain, path, headers: &[], timeout };
+        let answer = probe::get(&asked).await;
+        answer.map_err(|error| ServerError::new(&format!("GET https://{domain}{path}"), error))
     }
 
     /// The lines that make an nginx server listen here.

@@ -48,16 +48,16 @@ async fn a_site_that_speaks_tls_alone_is_worked_on_where_it_does() {
     assert!(result::<CheckResult>(&checked).ok, "{checked:#?}");
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
     for expected in ["MISS", "HIT"] {
-        assert_eq!(stand.status_tls(&shop, tls.port, "/").await, expected);
+        assert_eq!(stand.status_tls(&tls, &shop.domain, "/").await, expected);
     }
     let scope = PurgeScope::Urls { urls: vec!["https://shop.test/".to_owned()] };
     let purged: PurgeResult = result(&stand.purge(&shop, scope, false).await);
     let page = &purged.fastcgi.unwrap().urls[0];
     assert_eq!((page.removed, page.before), (1, Some(CacheStatus::Hit)), "{page:?}");
     assert_eq!(page.after, Some(CacheStatus::Miss));
-    assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "MISS");
+    assert_eq!(stand.status_tls(&tls, &shop.domain, "/").await, "MISS");
     result::<ToggleResult>(&stand.toggle(&shop, false).await);
-    assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "OFF");
+    assert_eq!(stand.status_tls(&tls, &shop.domain, "/").await, "OFF");
 }
 
 #[tokio::test]
@@ -77,9 +77,9 @@ async fn the_status_of_an_entry_the_origin_does_not_see_is_unknown() {
     };
     let (hit, miss, unknown) = (CacheStatus::Hit, CacheStatus::Miss, CacheStatus::Unknown);
     let https = "https://shop.test/";
-    assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "MISS");
+    assert_eq!(stand.status_tls(&tls, &shop.domain, "/").await, "MISS");
     assert_eq!(purge(&shop, https).await, (1, unknown, unknown));
-    assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "MISS");
+    assert_eq!(stand.status_tls(&tls, &shop.domain, "/").await, "MISS");
     assert_eq!(purge(&behind, https).await, (1, hit, miss));
     // As behind a proxy that ends TLS: the entry is the one the origin sees.
     assert_eq!(stand.status(&shop, "/"), "MISS");
@@ -112,5 +112,5 @@ async fn a_server_that_redirects_what_comes_without_tls_is_noticed_at_once() {
     assert_eq!(files(&shop), [None, None, None], "files were left behind");
     shop.nginx.probe_origin = right;
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
-    assert_eq!(stand.status_tls(&shop, tls.port, "/").await, "MISS");
+    assert_eq!(stand.status_tls(&tls, &shop.domain, "/").await, "MISS");
 }

@@ -1,12 +1,10 @@
 //! One "host" for tests of the agent's actions: a real nginx, PHP-FPM and, where asked, Redis.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use hostler_agent::actions::{ActionSettings, Actions, JobContext, ProgressSink};
 use hostler_agent::clock::Clock;
 use hostler_agent::host::fake::Faults;
-use hostler_agent::host::probe::{self, Origin, Probe};
 use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
@@ -249,22 +247,9 @@ impl Stand {
         answer.header("X-Hostler-Cache").unwrap_or("none").to_owned()
     }
 
-    /// As [`Stand::status`], of a visitor who speaks TLS to that port.
-    pub(crate) async fn status_tls(
-        &self,
-        environment: &EnvironmentDoc,
-        port: u16,
-        path: &str,
-    ) -> String {
-        let answer = probe::get(&Probe {
-            origin: &Origin { tls: true, host: "127.0.0.1".to_owned(), port },
-            domain: &environment.domain,
-            path,
-            headers: &[],
-            timeout: Duration::from_secs(5),
-        })
-        .await
-        .unwrap();
+    /// As [`Stand::status`], of a visitor who speaks TLS.
+    pub(crate) async fn status_tls(&self, tls: &Tls, domain: &str, path: &str) -> String {
+        let answer = tls.get(domain, path).await.unwrap();
         assert_eq!(answer.status, 200, "{answer:?}\n{}", self.nginx.error_log());
         answer.cache.unwrap_or_else(|| "none".to_owned())
     }
