@@ -8,11 +8,13 @@ use hostler_protocol::job::{
 use tokio_util::sync::CancellationToken;
 
 use crate::host::fs::FsError;
+use crate::host::links;
 use crate::host::nginx::tree::{self, Sighting};
 use crate::host::redis::Connection;
 use crate::steps::effect::{self, Live};
 use crate::steps::nginx;
 use crate::steps::object_cache;
+use crate::steps::origin;
 use crate::steps::purge;
 use crate::steps::redis_switch;
 use crate::steps::render;
@@ -20,6 +22,8 @@ use crate::steps::run::{Failure, Run, blocking};
 use crate::steps::state::{self, Applied};
 use crate::steps::tools::Tools;
 
+/// The check of where probes come to.
+const ORIGIN: &str = "probe_origin";
 const PASSWD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Runs the job.
@@ -92,8 +96,21 @@ impl Findings {
 
 async fn site(tools: &Tools, environment: &EnvironmentDoc, findings: &mut Findings) {
     let (roots, docroot) = (tools.roots.clone(), environment.docroot.clone());
-    let opened = blocking(move || roots.dir(docroot.as_ref()).map(|_| docroot)).await;
-    findings.result("docroot", opened.map(|path| format!("{path} is a directory")));
+    let found = blocking(move || links::resolve(&roots, docroot.as_ref())).await;
+    let docroot = &environment.docroot;
+    let needed = environment.kind == AppKind::Wordpress && environment.redis.is_some();
+    match found {
+        Ok(path) if path.as_os_str() == docroot.as_str() => {
+            findings.good("docroot", format!("{docroot} is a directory"));
+        }
+        Ok(path) => findings.good("docroot", format!("{docroot} leads to {}", path.display())),
+        Err(failure) if needed => findings.bad("docroot", failure),
+        Err(failure) => findings.warn(
+            "docroot",
+            failure.message(),
+            "No job needs it as the environment is now; correct it if it is mistyped.",
+        ),
+    }
     let user = environment.user.clone();
     let known = blocking(move || -> Result<bool, FsError> {
         let text = std::fs::read("/etc/passwd").unwrap_or_default();
@@ -178,6 +195,9 @@ async fn configuration(
     let placed = nginx::placed(environment, &sightings);
     findings.result("nginx_include", placed.map(|_| "all three files are included".to_owned()));
     included(environment, &sightings, findings);
+    if let Err(failure) = origin::reaches(environment, &sightings) {
+        findings.bad(ORIGIN, failure);
+    }
 }
 
 fn included(environment: &EnvironmentDoc, sightings: &[Sighting], findings: &mut Findings) {
@@ -261,18 +281,26 @@ async fn answers(
     }
     // Without our files in place nothing tells a visitor's entry from a probe's; a plain request
     // is what a visitor would send.
-    let blank = state::AppliedNginx { generation: 0, secret: String::new(), enabled: false };
-    let live = Live::new(environment, origin, nginx.as_ref().unwrap_or(&blank));
+    let live = match &nginx {
+        Some(nginx) => Live::new(environment, origin, nginx),
+        None => Live::plain(environment, origin),
+    };
     let expected = environment.health.status;
-    match effect::health(tools, &live).await {
-        Ok(status) if status == expected => {
-            findings.good("health", format!("{} answers {status}", environment.health.path));
-        }
-        Ok(status) => findings.warn(
-            "health",
-            format!("{} answers {status}, not {expected}", environment.health.path),
-            "Look at the site, or correct the environment's health check.",
-        ),
-        Err(failure) => findings.bad("health", failure),
+    let answer = match effect::health(tools, &live).await {
+        Ok(answer) => answer,
+        Err(failure) => return findings.bad("health", failure),
+    };
+    let status = answer.status;
+    if status == expected {
+        return findings.good("health", format!("{} answers {status}", environment.health.path));
+    }
+    findings.warn(
+        "health",
+        format!("{} answers {status}, not {expected}", environment.health.path),
+        "Look at the site, or correct the environment's health check.",
+    );
+    let known = findings.0.iter().any(|finding| finding.check == ORIGIN);
+    if let Some(other) = origin::elsewhere(&live.origin, &answer).filter(|_| !known) {
+        findings.bad(ORIGIN, origin::redirects(environment, &other));
     }
 }

@@ -50,6 +50,11 @@ pub(super) async fn run(
         let (bin, cancel) = (purge::bin_name(tools, run), run.cancel().clone());
         let purged = run
             .step("cache_purge", async {
+                let Some(cache) = cache else {
+                    let named =
+                        if let PurgeScope::Urls { urls } = &spec.scope { urls } else { &vec![] };
+                    return Ok((purge::nothing(named), "there is no cache to purge".to_owned()));
+                };
                 let purged = match &spec.scope {
                     PurgeScope::All => purge::all(tools, bin, cancel, cache, spec.dry_run).await?,
                     PurgeScope::Urls { urls } => {

@@ -9,7 +9,8 @@ use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{EnvironmentDoc, StepReport, StepState};
 
 use crate::host::fastcgi::empty_trash;
-use crate::host::fs::{FsError, clear_staged};
+use crate::host::fs::{FsError, Roots, clear_staged};
+use crate::host::links;
 use crate::steps::leftover;
 use crate::steps::nginx;
 use crate::steps::run::{Failure, blocking};
@@ -92,7 +93,7 @@ async fn clear(tools: &Tools) -> Result<u64, Failure> {
             }
         };
         for applied in &known {
-            for parent in parents(&applied.environment) {
+            for parent in parents(&roots, &applied.environment) {
                 // What is not there, or not ours to look at any more, holds nothing of ours.
                 if let Ok(dir) = roots.dir(&parent) {
                     note(clear_staged(&dir).map(|cleared| cleared as u64));
@@ -112,11 +113,12 @@ async fn clear(tools: &Tools) -> Result<u64, Failure> {
 }
 
 /// The directories files of an environment are staged in.
-fn parents(environment: &EnvironmentDoc) -> BTreeSet<PathBuf> {
+fn parents(roots: &Roots, environment: &EnvironmentDoc) -> BTreeSet<PathBuf> {
     let parent = |path: &Path| path.parent().map(Path::to_owned);
     let mut parents: BTreeSet<PathBuf> =
         nginx::paths(environment).iter().filter_map(|path| parent(path)).collect();
     let docroot = PathBuf::from(&environment.docroot);
+    let docroot = links::resolve(roots, &docroot).unwrap_or(docroot);
     let switch = environment.redis.as_ref().and_then(|redis| redis.switch_file.as_ref());
     parents.extend(switch.and_then(|path| parent(path.as_ref())));
     // `wp-config.php` may stand above the docroot.

@@ -13,6 +13,7 @@ use hostler_protocol::job::{
 use crate::host::fs::Look;
 use crate::steps::effect::Live;
 use crate::steps::leftover;
+use crate::steps::made;
 use crate::steps::nginx;
 use crate::steps::purge;
 use crate::steps::redis_switch;
@@ -38,10 +39,17 @@ pub(super) async fn run(
         Ok(result) => result,
         Err(failure) => return Err(undo(tools, run, &mut swap, applied.as_ref(), failure).await),
     };
+    let job = run.attempt().job.clone();
     run.settle("commit", StepState::Done, async {
         swap.finish().await?;
+        // From here on nothing is put back: the directories may go. They are remembered until they
+        // have gone, so that an attempt that is cut off here can be repeated.
+        let gone = match &applied {
+            Some(applied) => made::take_away(tools, applied, &job).await,
+            None => 0,
+        };
         state::forget(tools, &environment.id).await?;
-        Ok(((), "the environment is forgotten".to_owned()))
+        Ok(((), format!("the environment is forgotten; {gone} empty directories removed")))
     })
     .await?;
     Ok(result)
@@ -56,6 +64,11 @@ async fn take_back(
 ) -> Result<RemoveResult, Failure> {
     let environment = &spec.environment;
     let mut result = RemoveResult { files: Vec::new(), purged: 0 };
+    // Whatever could refuse comes before the first file is touched.
+    let present = present(tools, environment, applied).await?;
+    if !present.is_empty() {
+        test_before(tools, run).await?;
+    }
     if let Some(redis) = &environment.redis {
         let dropin = applied.and_then(|applied| applied.redis.clone()).and_then(|r| r.dropin);
         let mut plan = redis_switch::plan_removal(tools, environment, redis, dropin).await?;
@@ -63,7 +76,6 @@ async fn take_back(
         redis_switch::put(run, swap, &plan).await?;
         result.files.extend(plan.changes.iter().map(|change| change.path.display().to_string()));
     }
-    let present = present(tools, environment, applied).await?;
     if present.is_empty() {
         run.skip("swap", "there are no nginx files");
     } else {
@@ -121,6 +133,20 @@ async fn purge_all(
     Ok(purged)
 }
 
+/// Whether nginx runs and its configuration is sound.
+async fn test_before(tools: &Tools, run: &mut Run) -> Result<(), Failure> {
+    let cancel = run.cancel().clone();
+    run.step("nginx_test_before", async {
+        tools.nginx.check_running()?;
+        let tested = tools.nginx.test(&cancel).await?;
+        if tested.ok {
+            return Ok(((), "the configuration passes".to_owned()));
+        }
+        Err(nginx::refused(Code::NginxConfigBroken, &tested))
+    })
+    .await
+}
+
 /// Empties the files and makes nginx forget them.
 async fn empty_files(
     tools: &Tools,
@@ -129,15 +155,6 @@ async fn empty_files(
     swap: &mut Swap,
     present: &[PathBuf],
 ) -> Result<(), Failure> {
-    let cancel = run.cancel().clone();
-    run.step("nginx_test_before", async {
-        let tested = tools.nginx.test(&cancel).await?;
-        if tested.ok {
-            return Ok(((), "the configuration passes".to_owned()));
-        }
-        Err(nginx::refused(Code::NginxConfigBroken, &tested))
-    })
-    .await?;
     run.step("swap", async {
         swap.watch(present).await?;
         for path in present {

@@ -10,7 +10,9 @@ use hostler_protocol::job::{
 
 use crate::host::fs::Look;
 use crate::steps::effect::{self, Live};
+use crate::steps::health;
 use crate::steps::leftover;
+use crate::steps::made;
 use crate::steps::nginx;
 use crate::steps::object_cache;
 use crate::steps::purge;
@@ -51,6 +53,16 @@ pub(super) async fn run(
     }
 }
 
+/// What is to become of the page cache.
+enum Page {
+    Toggle {
+        enabled: bool,
+        level: HeaderLevel,
+    },
+    /// It is off, and nothing of ours was ever put in force.
+    NeverOn,
+}
+
 struct Toggle<'a> {
     tools: &'a Tools,
     spec: &'a ToggleSpec,
@@ -75,7 +87,7 @@ impl Toggle<'_> {
             (None, _) => None,
         };
         let page = match (self.spec.fastcgi_enabled, &environment.fastcgi) {
-            (Some(enabled), Some(_)) => Some((enabled, self.prepare(run).await?)),
+            (Some(enabled), Some(_)) => self.prepare(run, enabled).await?,
             (Some(_), None) => return Err(absent("FastCGI cache")),
             (None, _) => None,
         };
@@ -84,8 +96,17 @@ impl Toggle<'_> {
             redis_result = Some(self.switch_redis(run, *enabled, doc, plan).await?);
         }
         let mut fastcgi_result = None;
-        if let Some((enabled, level)) = page {
-            fastcgi_result = Some(self.toggle_page_cache(run, enabled, level).await?);
+        match page {
+            Some(Page::Toggle { enabled, level }) => {
+                fastcgi_result = Some(self.toggle_page_cache(run, enabled, level).await?);
+            }
+            Some(Page::NeverOn) => {
+                run.skip("swap", "the page cache was never on");
+                let proof = "none of its nginx files says anything".to_owned();
+                let (enabled, changed, purged) = Default::default();
+                fastcgi_result = Some(FlagResult { enabled, changed, proof, purged });
+            }
+            None => {}
         }
         self.new.committed = self.spec.generation;
         run.step("commit", async {
@@ -99,12 +120,20 @@ impl Toggle<'_> {
     }
 
     /// Everything about the page cache that could refuse, before anything is changed.
-    async fn prepare(&mut self, run: &mut Run) -> Result<HeaderLevel, Failure> {
-        let environment = &self.spec.environment;
+    async fn prepare(&mut self, run: &mut Run, enabled: bool) -> Result<Option<Page>, Failure> {
+        let (tools, environment) = (self.tools, &self.spec.environment);
         let Some(fastcgi) = &environment.fastcgi else { return Err(absent("FastCGI cache")) };
+        // An application may have its object cache alone: nothing is asked of its vhost then.
+        if !enabled && self.new.nginx.is_none() && nginx::untouched(tools, environment).await? {
+            return Ok(Some(Page::NeverOn));
+        }
         render::check(environment, fastcgi)?;
-        purge::claim(self.tools, environment, fastcgi, &mut self.new).await?;
-        nginx::survey(self.tools, run, environment, &mut self.swap).await
+        purge::claim(tools, environment, fastcgi, &mut self.new).await?;
+        let mut made = Vec::new();
+        let level = nginx::survey(tools, run, environment, &mut self.swap, &mut made).await;
+        made::remember(tools, &mut self.new, &made).await?;
+        let level = level?;
+        Ok(Some(Page::Toggle { enabled, level }))
     }
 
     async fn switch_redis(
@@ -123,13 +152,14 @@ impl Toggle<'_> {
             proof = format!("PING answered PONG; {proof}");
         }
         if changed {
-            let before = self.health(run, "health_before").await;
+            let asked = self.asked()?;
+            let before = health::before(tools, run, &asked).await;
             if enabled {
                 // What lies there is from before the gap.
                 purged = object_cache::purge(tools, run, doc, false).await?.removed;
             }
             redis_switch::put(run, &mut self.swap, plan).await?;
-            self.compare_health(run, before).await?;
+            health::after(tools, run, &asked, before, plan.changes_code()).await?;
             if !enabled {
                 // Best effort: Redis may be off because it is down, and turning it on purges too.
                 match object_cache::purge(tools, run, doc, false).await {
@@ -149,34 +179,13 @@ impl Toggle<'_> {
         Ok(FlagResult { enabled, changed, proof, purged })
     }
 
-    /// Status of the health page past the page cache; `None` when it cannot be asked without
-    /// touching a visitor's entry, or does not answer.
-    async fn health(&self, run: &mut Run, step: &'static str) -> Option<u16> {
-        let live = self.old_live()?;
-        let status = run
-            .step(step, async {
-                let status = effect::health(self.tools, &live).await?;
-                Ok((status, format!("{} answered {status}", live.environment.health.path)))
-            })
-            .await;
-        status.ok()
-    }
-
-    async fn compare_health(&self, run: &mut Run, before: Option<u16>) -> Result<(), Failure> {
-        let expected = self.spec.environment.health.status;
-        if before != Some(expected) {
-            return Ok(());
+    /// Whom the health page is asked of: past the page cache where one is applied.
+    fn asked(&self) -> Result<Live, Failure> {
+        if let Some(live) = self.old_live() {
+            return Ok(live);
         }
-        let Some(after) = self.health(run, "health_after").await else {
-            let message = "the site answered before Redis was switched and does not now";
-            return Err(Failure::new(Code::HealthFailed, message).at_step("health_after"));
-        };
-        if after == expected {
-            return Ok(());
-        }
-        let message =
-            format!("the site answered {expected} before Redis was switched, {after} now");
-        Err(Failure::new(Code::HealthFailed, message).at_step("health_after"))
+        let environment = &self.spec.environment;
+        Ok(Live::plain(environment, self.tools.origin(environment)?))
     }
 
     fn old_live(&self) -> Option<Live> {
@@ -301,6 +310,7 @@ impl Toggle<'_> {
             let blank = || Applied::new(self.spec.environment.clone());
             let mut claimed = self.old.clone().unwrap_or_else(blank);
             claimed.cache_dirs.clone_from(&self.new.cache_dirs);
+            claimed.made_dirs.clone_from(&self.new.made_dirs);
             state::save(self.tools, &claimed).await?;
             self.swap.watch(&paths).await?;
             self.swap.watch(&moved).await?;
@@ -338,8 +348,18 @@ impl Toggle<'_> {
         purge::all_step(self.tools, run, fastcgi, &self.new).await
     }
 
-    /// Puts every file back and, if nginx has heard of the new ones, tells it of the old.
+    /// Undoes what this attempt did, down to the directories it made.
     async fn roll_back(&mut self, run: &mut Run, failure: Failure) -> Failure {
+        let failure = self.put_back(run, failure).await;
+        let kept = self.old.as_ref().map(|old| old.made_dirs.as_slice()).unwrap_or_default();
+        let mut made = self.new.made_dirs.clone();
+        made.retain(|dir| !kept.contains(dir));
+        made::undo(self.tools, made, self.new.cache_dirs.clone()).await;
+        failure
+    }
+
+    /// Puts every file back and, if nginx has heard of the new ones, tells it of the old.
+    async fn put_back(&mut self, run: &mut Run, failure: Failure) -> Failure {
         if self.swap.is_empty() {
             return failure;
         }
@@ -350,7 +370,7 @@ impl Toggle<'_> {
             let changed = swap.undo().await?;
             let proof = match reloaded {
                 true => nginx::reload_old(tools, old.as_ref(), new.as_ref()).await?,
-                false => "nginx was not told of any other".to_owned(),
+                false => "nginx has not heard of the new ones".to_owned(),
             };
             swap.finish().await?;
             Ok(((), format!("{} files are as they were; {proof}", changed.len())))

@@ -313,6 +313,29 @@ pub fn set_aside(cache: &Dir, trash: &Dir) -> Result<usize, FsError> {
     Ok(names.len())
 }
 
+/// Removes the level directories that hold nothing.
+///
+/// # Errors
+/// Any [`FsError`] but `Outside`.
+pub fn remove_empty_levels(cache: &Dir) -> Result<(), FsError> {
+    let remove =
+        |dir: &Dir, name: &OsStr| match rustix::fs::unlinkat(dir.fd(), name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+            Err(errno) => {
+                let path = dir.path().join(name);
+                Err(FsError::Io { action: "remove", path, source: errno.into() })
+            }
+        };
+    for (first, _) in levels(cache, 1)? {
+        let Some(dir) = opened(cache.child(&first))? else { continue };
+        for (second, _) in levels(&dir, 2)? {
+            remove(&dir, &second)?;
+        }
+        remove(cache, &first)?;
+    }
+    Ok(())
+}
+
 /// Deletes entries where they are, voiding each: the way when they cannot be set aside.
 ///
 /// # Errors

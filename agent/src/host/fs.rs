@@ -10,6 +10,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -276,6 +277,15 @@ impl Dir {
         Ok(found)
     }
 
+    /// The user it belongs to.
+    ///
+    /// # Errors
+    /// [`FsError::Io`].
+    pub fn owner(&self) -> Result<u32, FsError> {
+        let stat = rustix::fs::fstat(&self.fd);
+        stat.map(|stat| stat.st_uid).map_err(|errno| explain(errno, &self.path, "look at"))
+    }
+
     /// Whether there is nothing in it.
     ///
     /// # Errors
@@ -327,6 +337,22 @@ impl Place {
     #[must_use]
     pub fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// What it names and the user who made it, if it is a symbolic link.
+    ///
+    /// # Errors
+    /// Any [`FsError`] but `Outside` and `Symlink`.
+    pub fn link(&self) -> Result<Option<(PathBuf, u32)>, FsError> {
+        let failed = |errno| explain(errno, &self.path(), "look at");
+        let target = match rustix::fs::readlinkat(&self.dir.fd, &self.name, Vec::new()) {
+            Ok(target) => target,
+            Err(Errno::INVAL) => return Ok(None),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let stat = rustix::fs::statat(&self.dir.fd, &self.name, AtFlags::SYMLINK_NOFOLLOW);
+        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+        Ok(Some((target, stat.map_err(failed)?.st_uid)))
     }
 
     /// Reads the whole file; `None` when there is none.
@@ -396,6 +422,18 @@ impl Place {
             return Err(error);
         }
         self.dir.sync()
+    }
+
+    /// Removes the directory of that name; false when it holds something, or is not there.
+    ///
+    /// # Errors
+    /// Any [`FsError`] but `Outside` and `Missing`.
+    pub fn remove_dir(&self) -> Result<bool, FsError> {
+        match rustix::fs::unlinkat(self.dir.fd.as_fd(), &self.name, AtFlags::REMOVEDIR) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+            Err(errno) => Err(explain(errno, &self.path(), "remove")),
+        }
     }
 
     /// Removes the file; false when there was none.

@@ -10,6 +10,7 @@
 pub mod fake;
 pub mod fastcgi;
 pub mod fs;
+pub mod links;
 pub mod nginx;
 pub mod probe;
 pub mod process;

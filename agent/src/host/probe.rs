@@ -72,6 +72,8 @@ pub struct Answer {
     pub cache: Option<String>,
     /// Whether there is a `Vary` header.
     pub varies: bool,
+    /// Where it redirects to, if it does.
+    pub location: Option<String>,
     /// The beginning of the body.
     pub body: Vec<u8>,
 }
@@ -180,11 +182,13 @@ async fn exchange(
                 body.extend_from_slice(&data[..data.len().min(BODY_BYTES_MAX - body.len())]);
             }
         }
-        let cache = response.headers().get(STATUS_HEADER).and_then(|value| value.to_str().ok());
+        let headers = response.headers();
+        let text = |value: &header::HeaderValue| value.to_str().ok().map(str::to_owned);
         Ok(Answer {
             status: response.status().as_u16(),
-            cache: cache.map(str::to_owned),
-            varies: response.headers().contains_key(header::VARY),
+            cache: headers.get(STATUS_HEADER).and_then(text),
+            varies: headers.contains_key(header::VARY),
+            location: headers.get(header::LOCATION).and_then(text),
             body,
         })
     };

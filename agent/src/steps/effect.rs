@@ -10,6 +10,7 @@ use std::time::Duration;
 use hostler_protocol::job::{CacheStatus, Code, EnvironmentDoc, FastcgiDoc, HealthDoc};
 
 use super::keys::KeyFormat;
+use super::origin;
 use super::render::{generation_path, probe_key};
 use super::run::{Failure, blocking};
 use super::state::AppliedNginx;
@@ -44,6 +45,18 @@ impl Live {
         }
     }
 
+    /// A site none of our files speaks for: it is asked as a visitor asks.
+    #[must_use]
+    pub fn plain(environment: &EnvironmentDoc, origin: Origin) -> Self {
+        let nothing = AppliedNginx { generation: 0, secret: String::new(), enabled: false };
+        Self::new(environment, origin, &nothing)
+    }
+
+    /// Whether a probe has no cache key of its own here.
+    fn is_plain(&self) -> bool {
+        self.secret.is_empty()
+    }
+
     async fn get(
         &self,
         mode: &str,
@@ -59,7 +72,7 @@ impl Live {
             origin: &self.origin,
             domain: &self.environment.domain,
             path,
-            headers: &headers,
+            headers: if self.is_plain() { &[] } else { &headers },
             timeout,
         };
         Ok(probe::get(&probe).await?)
@@ -75,6 +88,13 @@ pub async fn generation(live: &Live) -> Result<Option<u64>, Failure> {
     let answer = live.get("generation", "", &path, GENERATION_TIMEOUT).await?;
     let text = String::from_utf8_lossy(&answer.body);
     Ok((answer.status == 200).then(|| text.trim().parse().ok()).flatten())
+}
+
+/// The origin a request for the generation is redirected to, if that speaks another scheme.
+pub async fn elsewhere(live: &Live) -> Option<String> {
+    let path = generation_path(&live.environment);
+    let answer = live.get("generation", "", &path, GENERATION_TIMEOUT).await.ok()?;
+    origin::elsewhere(&live.origin, &answer)
 }
 
 /// What a peek saw.
@@ -102,17 +122,17 @@ pub struct Observed {
     pub http: u16,
 }
 
-/// Asks for a page the way a visitor would, past the page cache's visitors' entries.
+/// Asks for a page the way a visitor would, past the visitors' entries of our page cache.
 ///
 /// # Errors
 /// `PROBE_FAILED`.
-pub async fn health(tools: &Tools, live: &Live) -> Result<u16, Failure> {
+pub async fn health(tools: &Tools, live: &Live) -> Result<Answer, Failure> {
     let nonce = hex::encode(tools.clock.random::<8>());
     let HealthDoc { path, timeout_ms, .. } = &live.environment.health;
     let timeout = Duration::from_millis(u64::from(*timeout_ms));
     let answer = live.get("effect", &nonce, path, timeout).await;
     remove_probe_entry(tools, live, &nonce).await?;
-    Ok(answer?.status)
+    answer
 }
 
 /// Proves that requests go through the cache, or past it. Waits for old workers to leave.
@@ -166,6 +186,9 @@ async fn observe(tools: &Tools, live: &Live) -> Result<Observed, Failure> {
 }
 
 async fn remove_probe_entry(tools: &Tools, live: &Live, nonce: &str) -> Result<(), Failure> {
+    if live.is_plain() {
+        return Ok(());
+    }
     let Some(FastcgiDoc { cache_dir, key_format, .. }) = live.environment.fastcgi.clone() else {
         return Ok(());
     };

@@ -88,9 +88,15 @@ impl KeyFormat {
     /// Every key the page of a URL may be stored under, each once.
     #[must_use]
     pub fn keys(&self, url: &PageUrl) -> Vec<Vec<u8>> {
+        self.keys_in(url, &["http", "https"])
+    }
+
+    /// Those of requests in these schemes.
+    #[must_use]
+    pub fn keys_in(&self, url: &PageUrl, schemes: &[&str]) -> Vec<Vec<u8>> {
         let mut keys = Vec::new();
         for uri in [url.uri.clone(), escapes(&url.uri, true), escapes(&url.uri, false)] {
-            for scheme in ["http", "https"] {
+            for scheme in schemes {
                 for method in ["GET", "HEAD"] {
                     let key = self.expand(scheme, method, &url.host, &uri).into_bytes();
                     if !keys.contains(&key) {
@@ -111,6 +117,8 @@ fn variable_at(text: &str, name: &str) -> bool {
 /// An absolute URL as far as a cache cares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PageUrl {
+    /// `http` or `https`.
+    pub scheme: &'static str,
     /// Lower case, without port: as nginx's `$host`.
     pub host: String,
     /// Path and query as a browser sends them: as nginx's `$request_uri`.
@@ -125,9 +133,8 @@ impl PageUrl {
             return None;
         }
         let (scheme, rest) = url.split_once("://")?;
-        if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
-            return None;
-        }
+        let scheme =
+            ["http", "https"].into_iter().find(|name| scheme.eq_ignore_ascii_case(name))?;
         let rest = rest.split('#').next().unwrap_or(rest);
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, uri) = rest.split_at(end);
@@ -138,7 +145,7 @@ impl PageUrl {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         let slash = if uri.starts_with('/') { "" } else { "/" };
         let uri = format!("{slash}{}", as_sent(uri));
-        (!host.is_empty()).then_some(Self { host, uri })
+        (!host.is_empty()).then_some(Self { scheme, host, uri })
     }
 }
 
@@ -203,14 +210,15 @@ mod tests {
     #[test]
     fn a_url_becomes_what_nginx_sees() {
         let cases = [
-            ("http://A.test", "a.test", "/"),
-            ("https://a.test:8443/x?y#z", "a.test", "/x?y"),
-            ("http://a.test?q=1", "a.test", "/?q=1"),
-            ("http://a.test/ü b", "a.test", "/%C3%BC%20b"),
+            ("http://A.test", "http", "a.test", "/"),
+            ("HTTPS://a.test:8443/x?y#z", "https", "a.test", "/x?y"),
+            ("http://a.test?q=1", "http", "a.test", "/?q=1"),
+            ("http://a.test/ü b", "http", "a.test", "/%C3%BC%20b"),
         ];
-        for (url, host, uri) in cases {
+        for (url, scheme, host, uri) in cases {
             let page = PageUrl::parse(url).unwrap();
-            assert_eq!((page.host.as_str(), page.uri.as_str()), (host, uri), "{url}");
+            let read = (page.scheme, page.host.as_str(), page.uri.as_str());
+            assert_eq!(read, (scheme, host, uri), "{url}");
         }
         for bad in ["a.test/", "ftp://a.test/", "http://", "http://u@a.test/"] {
             assert!(PageUrl::parse(bad).is_none(), "{bad} was taken for a page");

@@ -7,6 +7,8 @@ use std::time::Duration;
 use hostler_protocol::job::{Code, EnvironmentDoc};
 
 use super::effect::{self, Live};
+use super::made;
+use super::origin;
 use super::render::{self, HeaderLevel};
 use super::run::{Failure, Run, blocking};
 use super::swap::{FILE_BYTES_MAX, Swap};
@@ -72,21 +74,36 @@ pub fn check_ours(
     Ok(())
 }
 
+/// Whether none of the three files says anything of ours, so that the page cache of an environment
+/// that was never toggled is off.
+///
+/// # Errors
+/// `FILE_FAILED` and its like.
+pub async fn untouched(tools: &Tools, environment: &EnvironmentDoc) -> Result<bool, Failure> {
+    let mark = render::mark(environment);
+    let files = read_files(tools, environment).await?;
+    Ok(!files.into_iter().flatten().any(|bytes| bytes.starts_with(mark.as_bytes())))
+}
+
 /// Tests what is there before anything of ours comes in, and says where our files are included.
 /// Files that do not exist are created empty first (watched by `swap`): a vhost that names one is
 /// broken only because we have not come yet, and a glob shows nothing while it matches nothing.
+/// The directories they and the cache go in come into being too, and are added to `made`.
 ///
 /// # Errors
-/// `NGINX_CONFIG_BROKEN` with nginx's own line, `NGINX_NOT_INCLUDED`, `NGINX_HEADERS_DROPPED`.
+/// `NGINX_RELOAD_FAILED` when no nginx runs, `NGINX_CONFIG_BROKEN` with nginx's own line,
+/// `NGINX_NOT_INCLUDED`, `PROBE_ORIGIN_WRONG`, `NGINX_HEADERS_DROPPED`.
 pub async fn survey(
     tools: &Tools,
     run: &mut Run,
     environment: &EnvironmentDoc,
     swap: &mut Swap,
+    made: &mut Vec<PathBuf>,
 ) -> Result<HeaderLevel, Failure> {
     let cancel = run.cancel().clone();
     let dump = run
         .step("nginx_test_before", async {
+            tools.nginx.check_running()?;
             let files = read_files(tools, environment).await?;
             check_ours(environment, &files)?;
             let missing: Vec<_> = paths(environment)
@@ -94,7 +111,9 @@ pub async fn survey(
                 .zip(&files)
                 .filter_map(|(path, content)| content.is_none().then_some(path))
                 .collect();
-            make_parents(tools, environment, &missing).await?;
+            let cache = environment.fastcgi.as_ref();
+            let cache = cache.map(|fastcgi| PathBuf::from(&fastcgi.cache_dir));
+            made::parents(tools, &[missing.as_slice(), cache.as_slice()].concat(), made).await?;
             swap.watch(&missing).await?;
             for path in &missing {
                 swap.put(path, Vec::new(), Look { mode: 0o640, owner: None }).await?;
@@ -107,7 +126,9 @@ pub async fn survey(
         })
         .await?;
     run.step("includes", async {
-        let level = placed(environment, &tree::sightings(&dump, &paths(environment)))?;
+        let sightings = tree::sightings(&dump, &paths(environment));
+        let level = placed(environment, &sightings)?;
+        origin::reaches(environment, &sightings)?;
         let file = match level {
             HeaderLevel::Http => "http",
             HeaderLevel::Server => "server",
@@ -116,23 +137,6 @@ pub async fn survey(
         let message =
             format!("all three files are included; the {file} file adds the status header");
         Ok((level, message))
-    })
-    .await
-}
-
-/// The directories our files and nginx's own cache directory go in.
-async fn make_parents(
-    tools: &Tools,
-    environment: &EnvironmentDoc,
-    missing: &[PathBuf],
-) -> Result<(), Failure> {
-    let cache = environment.fastcgi.as_ref().map(|fastcgi| PathBuf::from(&fastcgi.cache_dir));
-    let (roots, paths) = (tools.roots.clone(), [missing, cache.as_slice()].concat());
-    blocking(move || -> Result<(), FsError> {
-        for parent in paths.iter().filter_map(|path| path.parent()) {
-            roots.make_dir(parent)?;
-        }
-        Ok(())
     })
     .await
 }
@@ -242,7 +246,7 @@ pub async fn reload(tools: &Tools, run: &mut Run, live: &Live) -> Result<(), Fai
     .await?;
     let started_ms = tools.clock.monotonic_ms();
     run.step("generation", async {
-        let answered = generation(tools, live, mark).await?;
+        let answered = generation(tools, live, mark, &workers).await?;
         retired(tools, &workers, mark).await;
         let took_ms = tools.clock.monotonic_ms().saturating_sub(started_ms);
         Ok(((), format!("generation {answered} answered after {took_ms} ms")))
@@ -266,19 +270,35 @@ async fn retired(tools: &Tools, workers: &BTreeSet<i32>, mark: u64) {
     }
 }
 
-/// Waits until the generation probe answers the generation of `live`.
+/// Waits until the generation probe answers the generation of `live`, unless nobody is left to.
 ///
 /// # Errors
-/// `NGINX_RELOAD_NOT_APPLIED`.
-pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Failure> {
+/// `NGINX_RELOAD_NOT_APPLIED`, `NGINX_RELOAD_FAILED` when nginx has ended, `PROBE_ORIGIN_WRONG`
+/// when the new configuration redirects to another scheme.
+async fn generation(
+    tools: &Tools,
+    live: &Live,
+    mark: u64,
+    workers: &BTreeSet<i32>,
+) -> Result<u64, Failure> {
     let mut last = "nothing".to_owned();
+    let mut elsewhere = None;
     let waiting = async {
         let mut emergency_ms = None;
         loop {
+            // Once no worker of before takes connections, every answer is the new configuration's.
+            let new = !workers.is_empty() && tools.nginx.accepting_workers().is_disjoint(workers);
             match effect::generation(live).await {
                 Ok(Some(found)) if found == live.generation => return true,
                 Ok(Some(found)) => last = format!("generation {found}"),
-                Ok(None) => last = "no generation".to_owned(),
+                Ok(None) => {
+                    last = "no generation".to_owned();
+                    elsewhere = effect::elsewhere(live).await;
+                    if new && elsewhere.is_some() {
+                        return false;
+                    }
+                }
+                Err(_) if tools.nginx.check_running().is_err() => return false,
                 Err(failure) => failure.message().clone_into(&mut last),
             }
             let now_ms = tools.clock.monotonic_ms();
@@ -293,6 +313,10 @@ pub async fn generation(tools: &Tools, live: &Live, mark: u64) -> Result<u64, Fa
     };
     if tokio::time::timeout(tools.reload_timeout, waiting).await.unwrap_or(false) {
         return Ok(live.generation);
+    }
+    tools.nginx.check_running()?;
+    if let Some(other) = elsewhere {
+        return Err(origin::redirects(&live.environment, &other));
     }
     let line = tools.nginx.severe_since(mark);
     let why = line.unwrap_or_else(|| format!("the generation probe answered {last}"));
@@ -337,7 +361,7 @@ async fn gone(tools: &Tools, live: &Live) -> bool {
 
 /// Tells nginx of files that were put back, and proves that it goes by them: the generation of
 /// before answers again, or, where there was none, that of the attempt no more. Says what was
-/// proven.
+/// proven. An nginx that does not run needs no telling.
 ///
 /// # Errors
 /// `NGINX_RELOAD_FAILED`, `NGINX_RELOAD_NOT_APPLIED`.
@@ -346,17 +370,29 @@ pub async fn reload_old(
     before: Option<&Live>,
     attempt: Option<&Live>,
 ) -> Result<String, Failure> {
-    let Some(live) = before else {
-        reload_away(tools, attempt).await?;
-        return Ok(attempt.map_or_else(
-            || "nginx was told to reload; there is nothing to ask it by".to_owned(),
-            |live| format!("generation {} answers no more", live.generation),
-        ));
+    let told = match before {
+        Some(live) => reload_back(tools, live).await,
+        None => reload_away(tools, attempt).await.map(|()| {
+            attempt.map_or_else(
+                || "nginx was told to reload; there is nothing to ask it by".to_owned(),
+                |live| format!("generation {} answers no more", live.generation),
+            )
+        }),
     };
+    match told {
+        Err(_) if tools.nginx.check_running().is_err() => {
+            Ok("nginx is not running and will load them when it starts".to_owned())
+        }
+        told => told,
+    }
+}
+
+/// Reloads and waits until the generation of `live` answers again.
+async fn reload_back(tools: &Tools, live: &Live) -> Result<String, Failure> {
     let mark = tools.nginx.log_mark();
     let workers = tools.nginx.accepting_workers();
     tools.nginx.reload()?;
-    generation(tools, live, mark).await?;
+    generation(tools, live, mark, &workers).await?;
     retired(tools, &workers, mark).await;
     Ok(format!("generation {} answers again", live.generation))
 }
@@ -408,6 +444,7 @@ mod tests {
             name: name.to_owned(),
             args: Vec::new(),
             server_names: Vec::new(),
+            listens: Vec::new(),
             adds_headers: adding.contains(&name),
             passes_fastcgi: true,
             caches: false,

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hostler_protocol::job::{
@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::effect::{self, Live, Peek};
 use super::keys::{KeyFormat, PageUrl};
+use super::made;
 use super::run::{Failure, Run, blocking};
+use super::seen;
 use super::state::{self, Applied};
 use super::tools::Tools;
 use crate::host::fastcgi::{self, TRASH, Tally};
@@ -31,31 +33,45 @@ const SCANNED_ENTRIES_MAX: u64 = 5_000_000;
 /// Time limit of one peek.
 const PEEK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens the cache directory of an environment if Hostler set it up for it.
+/// Opens the cache directory of an environment if Hostler set it up for it; `None` when there is
+/// no entry to remove, because the cache was never on or its directory is not there.
 ///
 /// # Errors
-/// `PATH_OUTSIDE_ROOTS`, `PATH_IS_SYMLINK`, `CACHE_DIR_MISSING`, `CACHE_DIR_NOT_OURS`.
+/// `PATH_OUTSIDE_ROOTS`, `PATH_IS_SYMLINK`; `CACHE_DIR_MISSING` and `CACHE_DIR_NOT_OURS` where the
+/// live cache is elsewhere.
 pub async fn open_cache(
     tools: &Tools,
     fastcgi: &FastcgiDoc,
     applied: Option<&Applied>,
-) -> Result<Dir, Failure> {
+) -> Result<Option<Dir>, Failure> {
+    let ours = applied.is_some_and(|applied| applied.owns(&fastcgi.cache_dir));
+    if !ours && applied.is_none_or(|applied| applied.nginx.is_none()) {
+        tools.roots.check(fastcgi.cache_dir.as_ref())?;
+        return Ok(None);
+    }
     let (roots, path) = (tools.roots.clone(), fastcgi.cache_dir.clone());
     let opened = blocking(move || match roots.dir(path.as_ref()) {
+        Err(FsError::Missing { .. }) if ours => Ok(None),
         Err(FsError::Missing { path }) => {
             let message = format!("{} does not exist", path.display());
             Err(Failure::new(Code::CacheDirMissing, message))
         }
-        other => other.map_err(Failure::from),
+        other => other.map(Some).map_err(Failure::from),
     })
     .await;
-    let ours = applied.is_some_and(|applied| applied.owns(&fastcgi.cache_dir));
     if !ours && opened.is_ok() {
         let message =
             format!("{} was not set up by Hostler for this environment", fastcgi.cache_dir);
         return Err(Failure::new(Code::CacheDirNotOurs, message));
     }
     opened
+}
+
+/// A purge of a cache that holds nothing.
+#[must_use]
+pub fn nothing(urls: &[String]) -> FastcgiPurge {
+    let untouched = |url: &String| UrlPurge { url: url.clone(), ..UrlPurge::default() };
+    FastcgiPurge { urls: urls.iter().map(untouched).collect(), ..result(Tally::default(), true) }
 }
 
 /// Notes a cache directory as this environment's: it must be missing or empty the first time, and
@@ -91,16 +107,20 @@ pub async fn claim(
         }
     }
     let (roots, path) = (tools.roots.clone(), fastcgi.cache_dir.clone());
-    let empty = blocking(move || match roots.dir(path.as_ref()) {
-        Ok(dir) => dir.is_empty(),
-        Err(FsError::Missing { .. }) => Ok(true),
+    let found = blocking(move || match roots.dir(path.as_ref()) {
+        Ok(dir) => Ok(Some(dir.is_empty()?)),
+        Err(FsError::Missing { .. }) => Ok(None),
         Err(error) => Err(error),
     })
     .await?;
+    if found.is_none() {
+        // nginx will make it, because we tell it to.
+        made::remember(tools, applied, &[PathBuf::from(&fastcgi.cache_dir)]).await?;
+    }
     if applied.owns(&fastcgi.cache_dir) {
         return Ok(());
     }
-    if !empty {
+    if found == Some(false) {
         let message = format!("{} holds files Hostler did not put there", fastcgi.cache_dir);
         return refuse(message);
     }
@@ -120,12 +140,8 @@ pub async fn all_step(
 ) -> Result<u64, Failure> {
     let (bin, cancel) = (bin_name(tools, run), run.cancel().clone());
     run.step("cache_purge", async {
-        let cache = match open_cache(tools, fastcgi, Some(applied)).await {
-            Ok(cache) => cache,
-            Err(failure) if failure.code() == Code::CacheDirMissing.as_str() => {
-                return Ok((0, "there is no cache directory yet".to_owned()));
-            }
-            Err(failure) => return Err(failure),
+        let Some(cache) = open_cache(tools, fastcgi, Some(applied)).await? else {
+            return Ok((0, "there is no cache directory".to_owned()));
         };
         let purged = all(tools, bin, cancel, cache, false).await?;
         Ok((purged.removed, format!("{} entries removed", purged.removed)))
@@ -267,6 +283,10 @@ pub async fn urls(
 ) -> Result<FastcgiPurge, Failure> {
     let format = KeyFormat::parse(&fastcgi.key_format)?;
     let before = peek(live, pages).await;
+    let unseen = match live {
+        Some(live) => seen::unseen(&cache, &format, live.origin.scheme(), pages).await?,
+        None => Vec::new(),
+    };
     let asked: Vec<_> = pages
         .iter()
         .enumerate()
@@ -289,8 +309,8 @@ pub async fn urls(
                 found: tally.found,
                 removed: tally.removed,
                 bytes: tally.bytes,
-                before: before.get(place).map(|peek| peek.status),
-                after: after.get(place).map(|peek| peek.status),
+                before: seen::told(&before, &unseen, place),
+                after: seen::told(&after, &unseen, place),
             }
         })
         .collect();

@@ -2,18 +2,21 @@
 //!
 //! `php`: a JSON file the application reads. `wordpress`: the constant `WP_REDIS_DISABLED` in a
 //! marked block of `wp-config.php`, and the drop-in that the installed Redis Object Cache plugin
-//! brings. A drop-in or a constant that is somebody else's is never touched.
+//! brings. A drop-in or a constant that is somebody else's is never touched. The document root may
+//! be a link to a release ([`links`]); what is written is never reached through another.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use hostler_protocol::job::{AppKind, Code, EnvironmentDoc, RedisDoc};
 use sha2::{Digest as _, Sha256};
 
+use super::php;
 use super::run::{Failure, Run, blocking};
 use super::swap::{FILE_BYTES_MAX, Swap};
 use super::tools::Tools;
 use super::wp_config;
 use crate::host::fs::{Content, FsError, Look, Roots};
+use crate::host::links;
 
 const READABLE: Look = Look { mode: 0o644, owner: None };
 const DROPIN: &str = "wp-content/object-cache.php";
@@ -27,6 +30,14 @@ pub struct Plan {
     pub switch: String,
     /// SHA-256 of the drop-in if this plan puts one there.
     pub dropin: Option<String>,
+}
+
+impl Plan {
+    /// Whether it changes code, which PHP may go on running for a moment as it was.
+    #[must_use]
+    pub fn changes_code(&self) -> bool {
+        self.changes.iter().any(|change| change.path.extension().is_some_and(|end| end == "php"))
+    }
 }
 
 /// One file to write, or to remove.
@@ -92,7 +103,8 @@ fn plan_wordpress(
     may_edit: bool,
 ) -> Result<Plan, Failure> {
     let mut plan = Plan::default();
-    let (path, config) = wp_config_file(roots, environment)?;
+    let root = links::resolve(roots, environment.docroot.as_ref())?;
+    let (path, config) = wp_config_file(roots, &root)?;
     let text = String::from_utf8(config.bytes)
         .map_err(|_| Failure::new(Code::FileFailed, format!("{} is not UTF-8", path.display())))?;
     let wanted = wp_config::with_switch(&text, !enabled)?;
@@ -104,7 +116,6 @@ fn plan_wordpress(
         }
         plan.changes.push(Change { path, bytes: Some(wanted.into_bytes()), look: config.look });
     }
-    let root = PathBuf::from(&environment.docroot);
     let dropin = root.join(DROPIN);
     match roots.place(&dropin)?.read(FILE_BYTES_MAX)? {
         Some(content) if wp_config::is_redis_cache(&content.bytes) => {}
@@ -136,23 +147,18 @@ pub async fn prefix_is_set(
 ) -> Result<bool, Failure> {
     let (roots, environment, redis) = (tools.roots.clone(), environment.clone(), redis.clone());
     blocking(move || -> Result<_, Failure> {
-        let (_, config) = wp_config_file(&roots, &environment)?;
+        let root = links::resolve(&roots, environment.docroot.as_ref())?;
+        let (_, config) = wp_config_file(&roots, &root)?;
         let text = String::from_utf8_lossy(&config.bytes).into_owned();
         let quoted = ['\'', '"'].iter().any(|q| text.contains(&format!("{q}{}{q}", redis.prefix)));
-        Ok(quoted && wp_config::defines(&text, "WP_REDIS_PREFIX"))
+        Ok(quoted && php::defines(&text, "WP_REDIS_PREFIX"))
     })
     .await
 }
 
 /// WordPress reads its configuration from the docroot or, if there is none, from right above it.
-fn wp_config_file(
-    roots: &Roots,
-    environment: &EnvironmentDoc,
-) -> Result<(PathBuf, Content), Failure> {
-    let root = PathBuf::from(&environment.docroot);
-    let mut places = vec![root.clone()];
-    places.extend(root.parent().map(PathBuf::from));
-    for directory in places {
+fn wp_config_file(roots: &Roots, root: &Path) -> Result<(PathBuf, Content), Failure> {
+    for directory in [root].into_iter().chain(root.parent()) {
         let path = directory.join("wp-config.php");
         match roots.place(&path).and_then(|place| place.read(FILE_BYTES_MAX)) {
             Ok(Some(content)) => return Ok((path, content)),
@@ -166,7 +172,7 @@ fn wp_config_file(
     Err(Failure::new(Code::PathMissing, message))
 }
 
-fn plugin_dropin(roots: &Roots, path: &std::path::Path) -> Result<Vec<u8>, Failure> {
+fn plugin_dropin(roots: &Roots, path: &Path) -> Result<Vec<u8>, Failure> {
     let read = roots.place(path).and_then(|place| place.read(FILE_BYTES_MAX));
     match read {
         Ok(Some(content)) => Ok(content.bytes),
@@ -202,14 +208,17 @@ pub async fn plan_removal(
             return Ok(plan);
         }
         // A site that is gone has nothing left to clean.
-        let Ok((path, config)) = wp_config_file(&roots, &environment) else { return Ok(plan) };
+        let Ok(root) = links::resolve(&roots, environment.docroot.as_ref()) else {
+            return Ok(plan);
+        };
+        let Ok((path, config)) = wp_config_file(&roots, &root) else { return Ok(plan) };
         let text = String::from_utf8_lossy(&config.bytes).into_owned();
         let bare = wp_config::without_block(&text)?;
         if bare != text {
             let bytes = Some(bare.into_bytes());
             plan.changes.push(Change { path, bytes, look: config.look });
         }
-        let path = PathBuf::from(&environment.docroot).join(DROPIN);
+        let path = root.join(DROPIN);
         if let Some(wanted) = dropin
             && let Ok(place) = roots.place(&path)
             && let Some(content) = place.read(FILE_BYTES_MAX)?

@@ -90,7 +90,8 @@ pub fn check(environment: &EnvironmentDoc, fastcgi: &FastcgiDoc) -> Result<(), F
         });
     if !path_ok(&fastcgi.cache_dir) {
         let message = format!("`{}` cannot stand in an nginx configuration", fastcgi.cache_dir);
-        return Err(Failure::new(Code::SpecInvalid, message));
+        let hint = "Use letters and digits of ASCII and `/ . _ - + @ ~ ,` in the cache directory.";
+        return Err(Failure::new(Code::SpecInvalid, message).with_hint(hint));
     }
     if !domain_ok {
         let message = format!("`{}` is no lower-case host name", environment.domain);
@@ -229,7 +230,7 @@ fn location(plan: &Plan<'_>) -> String {
         };
         text.push_str(&format!(
             r#"fastcgi_cache {zone};
-fastcgi_cache_key "${p}_key{key_format}";
+fastcgi_cache_key "${{{p}_key}}{key_format}";
 fastcgi_cache_methods GET HEAD;
 fastcgi_cache_valid 200 301 302 {valid_secs}s;
 fastcgi_cache_use_stale error timeout updating invalid_header http_500 http_503;
@@ -307,7 +308,7 @@ pub(crate) mod tests {
 # Include it in the location {} that passes to PHP. Changes made here are lost.
 
 fastcgi_cache hostler_00000000000000000000000000_12069b;
-fastcgi_cache_key "$hostler_00000000000000000000000000_key$scheme$request_method$host$request_uri";
+fastcgi_cache_key "${hostler_00000000000000000000000000_key}$scheme$request_method$host$request_uri";
 fastcgi_cache_methods GET HEAD;
 fastcgi_cache_valid 200 301 302 600s;
 fastcgi_cache_use_stale error timeout updating invalid_header http_500 http_503;

@@ -147,9 +147,9 @@ impl From<NginxError> for Failure {
         match error {
             NginxError::Run { source } => source.into(),
             NginxError::DumpTooLarge => Self::new(Code::CommandFailed, chain(&error)),
-            NginxError::NotRunning { .. } | NginxError::Signal { .. } => {
-                Self::new(Code::NginxReloadFailed, chain(&error))
-            }
+            NginxError::NotRunning { .. } => Self::new(Code::NginxReloadFailed, chain(&error))
+                .with_hint("Start nginx; the job is tried again by itself. If nginx runs, correct `nginx_pid_file` in the agent's policy file."),
+            NginxError::Signal { .. } => Self::new(Code::NginxReloadFailed, chain(&error)),
         }
     }
 }

@@ -4,6 +4,8 @@
 //! One JSON file per environment, for the agent's eyes only (it holds the probe secret). It is
 //! written last, so it never claims what the host does not do.
 
+use std::path::PathBuf;
+
 use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{Code, EnvironmentDoc};
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,9 @@ pub struct Applied {
     /// Cache directories that were empty or missing when Hostler first used them: they and
     /// nothing else may be purged.
     pub cache_dirs: Vec<String>,
+    /// Directories that are there because of Hostler.
+    #[serde(default)]
+    pub made_dirs: Vec<PathBuf>,
     /// The generation of the toggle that was committed last, whatever it changed.
     #[serde(default)]
     pub committed: u64,
@@ -55,7 +60,8 @@ impl Applied {
     /// Nothing applied yet.
     #[must_use]
     pub fn new(environment: EnvironmentDoc) -> Self {
-        Self { environment, cache_dirs: Vec::new(), committed: 0, nginx: None, redis: None }
+        let (cache_dirs, made_dirs) = Default::default();
+        Self { environment, cache_dirs, made_dirs, committed: 0, nginx: None, redis: None }
     }
 
     /// Whether a cache directory was set up by Hostler for this environment.
@@ -117,8 +123,7 @@ pub async fn all(tools: &Tools) -> Result<Vec<Applied>, Failure> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(source) => return Err(FsError::Io { action: "list", path: directory, source }),
         };
-        let read =
-            |path: std::path::PathBuf| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+        let read = |path: PathBuf| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
         // What a kill left half-written is no claim to anything.
         let whole = |entry: &std::fs::DirEntry| {
             !entry.file_name().as_encoded_bytes().starts_with(STAGED_PREFIX.as_bytes())

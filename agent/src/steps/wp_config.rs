@@ -1,7 +1,9 @@
 //! The marked block in a `wp-config.php`, and what drop-ins say of themselves. Pure.
 
-use super::run::Failure;
 use hostler_protocol::job::Code;
+
+use super::php;
+use super::run::Failure;
 
 const BEGIN: &str = "/* BEGIN Hostler: written by Hostler, changes between these lines are lost */";
 const END: &str = "/* END Hostler */";
@@ -9,26 +11,50 @@ const SWITCH: &str = "WP_REDIS_DISABLED";
 /// Bytes of a drop-in that are searched for its header, as WordPress itself does.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
 
-/// The file with the switch put, in our block right after the opening tag, so that it stands
-/// before WordPress is loaded whatever else the file does.
+/// The file with the switch put, in our block right after the opening tag or after what PHP demands
+/// to come first, so that it stands before WordPress is loaded whatever else the file does.
 ///
 /// # Errors
-/// `WP_CONFIG_FOREIGN` when the file sets the switch itself, `FILE_FAILED` when it does not begin
-/// with a PHP tag or our block has been damaged.
+/// `WP_CONFIG_FOREIGN` when the file sets the switch itself or begins in a way that is not
+/// understood, `FILE_FAILED` when it does not begin with a PHP tag or our block has been damaged.
 pub fn with_switch(text: &str, disabled: bool) -> Result<String, Failure> {
     let bare = without_block(text)?;
-    if defines(&bare, SWITCH) {
+    if php::defines(&bare, SWITCH) {
         let message = format!("wp-config.php sets {SWITCH} outside the lines Hostler wrote");
         return Err(Failure::new(Code::WpConfigForeign, message));
     }
-    let after = opening_tag(&bare).ok_or_else(|| {
-        Failure::new(
-            Code::FileFailed,
-            "wp-config.php does not begin with a PHP tag on a line of its own",
-        )
-    })?;
-    let (head, rest) = bare.split_at(after);
+    let (head, rest) = bare.split_at(place(&bare)?);
     Ok(format!("{head}{BEGIN}\ndefine( '{SWITCH}', {disabled} );\n{END}\n{rest}"))
+}
+
+/// Where our block goes.
+fn place(text: &str) -> Result<usize, Failure> {
+    let tagless = || Failure::new(Code::FileFailed, "wp-config.php does not begin with a PHP tag");
+    let tag = "<?php";
+    let begins = text.trim_start_matches('\u{feff}').get(..tag.len()).ok_or_else(tagless)?;
+    if !begins.eq_ignore_ascii_case(tag) {
+        return Err(tagless());
+    }
+    let first = php::preamble(text).map_err(|reason| {
+        let message = format!("wp-config.php is not understood: {reason}");
+        Failure::new(Code::WpConfigForeign, message)
+            .with_hint("Let `declare` and `namespace` at the top of the file end in `;`.")
+    })?;
+    if let Some(end) = first {
+        return Ok(after_line(text, end));
+    }
+    opening_tag(text).ok_or_else(|| {
+        let message = "wp-config.php does not begin with a PHP tag on a line of its own";
+        Failure::new(Code::FileFailed, message)
+    })
+}
+
+/// Behind the line a statement ends on, unless more code stands there.
+fn after_line(text: &str, end: usize) -> usize {
+    let Some(line) = text[end..].split_inclusive('\n').next() else { return end };
+    let remark = line.trim();
+    let quiet = remark.is_empty() || remark.starts_with("//") && !remark.contains("?>");
+    if quiet && line.ends_with('\n') { end + line.len() } else { end }
 }
 
 /// The file without our block.
@@ -51,86 +77,6 @@ fn opening_tag(text: &str) -> Option<usize> {
     let line_end = text.find('\n')?;
     let line = text[..line_end].trim_start_matches('\u{feff}').trim_end();
     (line == "<?php").then_some(line_end + 1)
-}
-
-/// Whether code (not a comment) defines a constant of that name.
-#[must_use]
-pub fn defines(text: &str, constant: &str) -> bool {
-    let code = without_comments(text);
-    if declares(&code, constant) {
-        return true;
-    }
-    // PHP does not tell `define` from `DEFINE`.
-    let folded = code.to_ascii_lowercase();
-    let mut place = 0;
-    while let Some(next) = folded[place..].find("define") {
-        place += next + "define".len();
-        let rest = &code[place..];
-        let argument = rest.trim_start().strip_prefix('(').map(str::trim_start);
-        let named = argument.is_some_and(|argument| {
-            ['\'', '"'].iter().any(|quote| {
-                argument
-                    .strip_prefix(*quote)
-                    .and_then(|argument| argument.strip_prefix(constant))
-                    .is_some_and(|rest| rest.starts_with(*quote))
-            })
-        });
-        if named {
-            return true;
-        }
-    }
-    false
-}
-
-/// Whether code without comments says `const NAME =`.
-fn declares(code: &str, constant: &str) -> bool {
-    let mut words = code.split(|c: char| c.is_whitespace() || matches!(c, ';' | '{' | '}'));
-    while let Some(word) = words.next() {
-        if word.eq_ignore_ascii_case("const")
-            && let Some(name) = words.find(|word| !word.is_empty())
-            && name.split('=').next() == Some(constant)
-        {
-            return true;
-        }
-    }
-    false
-}
-
-/// PHP code with its comments left out and its strings kept.
-fn without_comments(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let skipped = if rest.starts_with("/*") {
-            rest.find("*/").map_or(rest.len(), |end| end + 2)
-        } else if rest.starts_with("//") || first == '#' {
-            rest.find('\n').unwrap_or(rest.len())
-        } else {
-            let length = if first == '\'' || first == '"' {
-                string_length(rest, first)
-            } else {
-                first.len_utf8()
-            };
-            out.push_str(&rest[..length]);
-            length
-        };
-        rest = &rest[skipped..];
-    }
-    out
-}
-
-fn string_length(text: &str, quote: char) -> usize {
-    let mut escaped = false;
-    for (place, c) in text.char_indices().skip(1) {
-        if escaped {
-            escaped = false;
-        } else if c == '\\' {
-            escaped = true;
-        } else if c == quote {
-            return place + 1;
-        }
-    }
-    text.len()
 }
 
 /// The `Plugin Name` a drop-in gives itself.
@@ -165,6 +111,33 @@ mod tests {
         assert!(!on.contains("\ndefine( 'WP_REDIS_DISABLED', true );\n"), "{on}");
         assert_eq!(with_switch(&on, false).unwrap(), on, "putting it twice changes the file");
         assert_eq!(without_block(&on).unwrap(), CONFIG);
+    }
+
+    #[test]
+    fn the_block_stands_behind_what_php_demands_first() {
+        let strict = "declare(strict_types=1);";
+        for (head, rest) in [
+            (format!("<?php\n{strict}\n"), "define( 'DB_NAME', 'x' );\n"),
+            (
+                format!("<?php\n/**\n * {strict}\n */\n{strict} // strict\nnamespace A;\n"),
+                "use B;\n",
+            ),
+            (format!("<?php {strict}"), " define( 'DB_NAME', 'x' );\n"),
+            (format!("\u{feff}<?php\r\n{strict}\r\n"), "require 'x';\r\n"),
+            (format!("<?php\n{strict}"), ""),
+        ] {
+            let text = format!("{head}{rest}");
+            let off = with_switch(&text, true).unwrap();
+            assert!(off.starts_with(&format!("{head}{BEGIN}\n")), "{off}");
+            assert_eq!(without_block(&off).unwrap(), text);
+            assert_eq!(with_switch(&off, true).unwrap(), off, "putting it twice changes the file");
+        }
+        // Where an earlier version put it.
+        let early = format!("<?php\n{BEGIN}\ndefine( '{SWITCH}', true );\n{END}\n{strict}\n");
+        let now = with_switch(&early, true).unwrap();
+        assert!(now.starts_with(&format!("<?php\n{strict}\n{BEGIN}\n")), "{now}");
+        let braced = with_switch("<?php\nnamespace A {\n}\n", true).unwrap_err();
+        assert_eq!(braced.code(), "WP_CONFIG_FOREIGN");
     }
 
     #[test]

@@ -68,7 +68,7 @@ codes! {
     CommandMissing = "COMMAND_MISSING", Never, "Install the program, or name its path in the agent's configuration.";
     FileFailed = "FILE_FAILED", Never, "";
     PathOutsideRoots = "PATH_OUTSIDE_ROOTS", Never, "Add the directory to `roots` in the agent's policy file, or correct the environment's path.";
-    PathIsSymlink = "PATH_IS_SYMLINK", Never, "Hostler never follows symbolic links below its roots; name the real path.";
+    PathIsSymlink = "PATH_IS_SYMLINK", Never, "Below its roots Hostler follows no symbolic link but those of a document root that lead to a directory below the one they lie in; name the real path.";
     PathMissing = "PATH_MISSING", Never, "Create it on the host, or correct the environment's path.";
     CacheDirMissing = "CACHE_DIR_MISSING", Never, "nginx creates the directory on reload: reconcile the environment, or correct the path.";
     CacheDirNotOurs = "CACHE_DIR_NOT_OURS", Never, "This directory was not set up by Hostler for this environment: reconcile the environment first.";
@@ -97,6 +97,7 @@ codes! {
     AttemptStale = "ATTEMPT_STALE", Never, "The agent knows a later attempt of this job.";
     JournalFailed = "JOURNAL_FAILED", Later, "The agent cannot write its journal; look at its log and at the host's disk.";
     Abandoned = "ABANDONED", Never, "Reconcile the environment's caches once its host is back.";
+    ProbeOriginWrong = "PROBE_ORIGIN_WRONG", Never, "Set the environment's probe origin to where the server block that includes our files listens, such as https://127.0.0.1:443.";
 }
 
 #[cfg(test)]

@@ -60,7 +60,7 @@ fn yes() -> bool {
 }
 
 /// One URL of a purge.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UrlPurge {
     pub url: String,
     pub found: u64,
@@ -76,7 +76,8 @@ pub struct UrlPurge {
 
 /// What nginx says of a request: the values of `$upstream_cache_status`
 /// (<https://nginx.org/en/docs/http/ngx_http_upstream_module.html#var_upstream_cache_status>),
-/// `OFF` where no cache is configured, and `UNKNOWN` where the probe itself failed.
+/// `OFF` where no cache is configured, and `UNKNOWN` where the probe itself failed, or could not see
+/// the entry because it is one of a scheme the probe origin does not speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum CacheStatus {

@@ -72,6 +72,7 @@ impl ActionHost {
             hostler_dir: &files,
             server_lines: "",
             location_lines: "",
+            tls: None,
         })?;
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
         let environment = EnvironmentDoc {

@@ -5,6 +5,7 @@ pub mod nginx;
 pub mod php;
 pub mod postgres;
 pub mod redis;
+pub mod tls;
 
 use std::ffi::OsStr;
 use std::io::Read;

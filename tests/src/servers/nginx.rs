@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 
+use super::tls::Tls;
 use super::{
     Answer, Process, SERVER_SECS_MAX, ServerError, command, directory, find, free_port, get,
     is_root, wait_for, write,
@@ -31,6 +32,8 @@ pub struct Vhost<'a> {
     pub server_lines: &'a str,
     /// Further lines of the PHP `location {}` block.
     pub location_lines: &'a str,
+    /// Serve it with TLS alone, there: what comes to the usual port is redirected.
+    pub tls: Option<&'a Tls>,
 }
 
 impl Nginx {
@@ -60,16 +63,32 @@ impl Nginx {
         );
         write(&root.join("nginx.conf"), &text)?;
         write(&root.join("conf.d/empty.conf"), "")?;
-        let mut start = command(binary()?);
-        start.args(["-p", &root.to_string_lossy(), "-c", "nginx.conf", "-g", "daemon off;"]);
-        start.arg("-e").arg(root.join("error.log"));
-        let process = Process::start("nginx", &mut start, &root.join("stderr.log"))?;
+        let process = spawn(root)?;
         let nginx = Self { port, process, nonce, dir };
-        let answered = wait_for("nginx to answer", SERVER_SECS_MAX, || {
-            get(port, "127.0.0.1", "/.nonce", &[]).ok().filter(|answer| answer.body == nginx.nonce)
-        });
-        answered.map_err(|error| ServerError(format!("{error}\n{}", nginx.error_log())))?;
+        nginx.wait_up()?;
         Ok(nginx)
+    }
+
+    fn wait_up(&self) -> Result<(), ServerError> {
+        wait_for("nginx to answer", SERVER_SECS_MAX, || {
+            let answer = get(self.port, "127.0.0.1", "/.nonce", &[]).ok()?;
+            (answer.body == self.nonce).then_some(())
+        })
+        .map_err(|error| ServerError(format!("{error}\n{}", self.error_log())))
+    }
+
+    /// Stops it as an operator would.
+    pub fn stop(&mut self) {
+        self.process.stop();
+    }
+
+    /// Starts it again after [`Nginx::stop`], with the configuration as it is now.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn run(&mut self) -> Result<(), ServerError> {
+        self.process = spawn(self.dir.path())?;
+        self.wait_up()
     }
 
     /// The directory of this nginx.
@@ -121,10 +140,22 @@ impl Nginx {
     /// # Errors
     /// When the vhost does not come to life.
     pub fn add_vhost(&self, vhost: &Vhost<'_>) -> Result<(), ServerError> {
-        let Vhost { domain, docroot, php_socket, hostler_dir, server_lines, location_lines } =
+        let Vhost { domain, docroot, php_socket, hostler_dir, server_lines, location_lines, tls } =
             vhost;
+        let plain = format!("listen 127.0.0.1:{};", self.port);
+        let (listen, redirect) = match tls {
+            None => (plain, String::new()),
+            Some(tls) => (
+                tls.lines(),
+                format!(
+                    "server {{\n    {plain}\n    server_name {domain};\n\
+                     \x20   location = /.vhost {{ return 200 '{domain}'; }}\n\
+                     \x20   location / {{ return 301 https://$host$request_uri; }}\n}}\n"
+                ),
+            ),
+        };
         let text = format!(
-            "include {hostler}/http*.conf;\nserver {{\n    listen 127.0.0.1:{port};\n    server_name {domain};\n\
+            "{redirect}include {hostler}/http*.conf;\nserver {{\n    {listen}\n    server_name {domain};\n\
              \x20   root {docroot};\n    index index.php;\n    include {hostler}/server*.conf;\n{server_lines}\n\
              \x20   location / {{ try_files $uri $uri/ /index.php?$args; }}\n\
              \x20   location ~ \\.php$ {{\n        include {hostler}/location*.conf;\n{location_lines}\n\
@@ -132,7 +163,6 @@ impl Nginx {
              \x20       fastcgi_param SCRIPT_FILENAME $realpath_root$fastcgi_script_name;\n\
              \x20       fastcgi_pass unix:{php};\n    }}\n    location = /.vhost {{ return 200 '{domain}'; }}\n}}\n",
             hostler = hostler_dir.display(),
-            port = self.port,
             docroot = docroot.display(),
             php = php_socket.display(),
         );
@@ -170,6 +200,13 @@ impl Nginx {
     pub fn get(&self, host: &str, path: &str) -> Result<Answer, ServerError> {
         get(self.port, host, path, &[])
     }
+}
+
+fn spawn(root: &Path) -> Result<Process, ServerError> {
+    let mut start = command(binary()?);
+    start.args(["-p", &root.to_string_lossy(), "-c", "nginx.conf", "-g", "daemon off;"]);
+    start.arg("-e").arg(root.join("error.log"));
+    Process::start("nginx", &mut start, &root.join("stderr.log"))
 }
 
 /// The processes whose parent is this one.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::controller::Controller;
 use super::host::Host;
 use crate::servers::nginx::Vhost;
+use crate::servers::tls::Tls;
 use crate::servers::{Answer, ServerError, write};
 
 /// Every page says when it was made, so that a cached one shows; Redis is used when the switch
@@ -22,6 +23,8 @@ pub struct SiteOptions {
     pub server_lines: String,
     /// Lines of the PHP `location {}` block.
     pub location_lines: String,
+    /// Served with TLS alone.
+    pub tls: bool,
 }
 
 /// A site with one environment, `production`.
@@ -34,6 +37,7 @@ pub struct Site {
     /// The prefix of its Redis keys.
     pub prefix: String,
     port: u16,
+    tls: Option<Tls>,
 }
 
 impl Site {
@@ -63,6 +67,7 @@ impl Site {
             cache_dir: host.nginx.dir().join("cache").join(name),
             prefix: format!("{name}:"),
             port: host.nginx.port,
+            tls: options.tls.then(|| Tls::self_signed(&root, name)).transpose()?,
         };
         write(&site.docroot.join("index.php"), PAGE)?;
         std::fs::create_dir_all(host.nginx.dir().join("cache"))
@@ -75,6 +80,7 @@ impl Site {
             hostler_dir: &root.join("nginx"),
             server_lines: &options.server_lines,
             location_lines: &options.location_lines,
+            tls: site.tls.as_ref(),
         })?;
         let made =
             controller.call("POST", "/api/sites", Some(&json!({ "name": name })))?.expect(201)?;
@@ -96,7 +102,10 @@ impl Site {
                 "http_file": root.join("nginx/http.conf"),
                 "server_file": root.join("nginx/server.conf"),
                 "location_file": root.join("nginx/location.conf"),
-                "probe_origin": format!("http://127.0.0.1:{}", self.port),
+                "probe_origin": match &self.tls {
+                    Some(tls) => format!("https://127.0.0.1:{}", tls.port),
+                    None => format!("http://127.0.0.1:{}", self.port),
+                },
             },
             "fastcgi": { "cache_dir": self.cache_dir },
             "redis": {
@@ -111,10 +120,11 @@ impl Site {
     /// A URL of this site as visitors write it.
     #[must_use]
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.domain)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{path}", self.domain)
     }
 
-    /// A visitor's request.
+    /// A visitor's request, without TLS.
     ///
     /// # Errors
     /// When nginx does not answer.
@@ -127,8 +137,16 @@ impl Site {
     /// # Errors
     /// When nginx does not answer.
     pub fn cache_status(&self, path: &str) -> Result<String, ServerError> {
-        let answer = self.get(path)?;
-        Ok(answer.header("X-Hostler-Cache").unwrap_or("none").to_owned())
+        let status = match &self.tls {
+            Some(tls) => {
+                tokio::runtime::Runtime::new()
+                    .map_err(|error| ServerError::new("starting a runtime", error))?
+                    .block_on(tls.get(&self.domain, path))?
+                    .cache
+            }
+            None => self.get(path)?.header("X-Hostler-Cache").map(str::to_owned),
+        };
+        Ok(status.unwrap_or_else(|| "none".to_owned()))
     }
 
     /// Switches both caches and waits for the job's end.

@@ -11,6 +11,8 @@ mod layers;
 #[cfg(test)]
 mod object_cache;
 #[cfg(test)]
+mod probe_origin;
+#[cfg(test)]
 mod purge;
 #[cfg(test)]
 mod recovery;

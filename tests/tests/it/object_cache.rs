@@ -97,6 +97,132 @@ async fn a_redis_that_cannot_be_used_is_told_by_code_and_nothing_is_switched() {
     assert_eq!(error(&stand.switch(&elsewhere, true).await).0, "POLICY_REFUSED");
 }
 
+#[tokio::test]
+async fn an_object_cache_works_beside_a_page_cache_that_was_never_on() {
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "").unwrap();
+    let options = Options { includes_elsewhere: true, ..Options::default() };
+    let shop = stand.with_redis(stand.site("shop", &options), redis.port, "sesame", "shop:");
+    let spec = stand.toggle_spec(&shop, Some(false), Some(true));
+    let on: ToggleResult = result(&stand.run(spec).await);
+    assert!(on.redis.unwrap().enabled && !on.fastcgi.unwrap().enabled);
+
+    set(&redis, &["shop:1", "shop:2", "blog:1"]);
+    let dry: PurgeResult = result(&stand.purge(&shop, PurgeScope::All, true).await);
+    assert_eq!((dry.redis.unwrap().found, dry.fastcgi.unwrap().found), (2, 0));
+    assert_eq!(keys(&redis).len(), 3, "a dry run removed something");
+    let purged: PurgeResult = result(&stand.purge(&shop, PurgeScope::All, false).await);
+    let pages = purged.fastcgi.unwrap();
+    assert_eq!((purged.redis.unwrap().removed, pages.removed, pages.counted), (2, 0, true));
+    assert_eq!(keys(&redis), ["blog:1"]);
+}
+
+/// A WordPress in so far as a switch needs one, without a page cache; `index` is its front page.
+fn wordpress(stand: &Stand, redis: &Redis, config: &str, index: &str) -> EnvironmentDoc {
+    let mut shop = without_pages(stand.site("shop", &Options::default()));
+    shop.kind = AppKind::Wordpress;
+    let root = stand.dir().join("shop/public");
+    write(&root.join("index.php"), index).unwrap();
+    write(&root.join("wp-config.php"), config).unwrap();
+    write(&root.join("wp-content/plugins/redis-cache/includes/object-cache.php"), DROPIN).unwrap();
+    stand.with_redis(shop, redis.port, "sesame", "shop:")
+}
+
+#[tokio::test]
+async fn a_wordpress_with_strict_types_goes_on_working() {
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "").unwrap();
+    let config = "<?php\n/** The base. */\ndeclare(strict_types=1);\n\ndefine( 'DB_NAME', 'x' );\n";
+    let index = "<?php\nrequire __DIR__ . '/wp-config.php';\n\
+        echo defined('WP_REDIS_DISABLED') ? var_export(WP_REDIS_DISABLED) : 'unset';\n";
+    let shop = wordpress(&stand, &redis, config, index);
+    let page = || {
+        let answer = stand.nginx.get(&shop.domain, "/").unwrap();
+        (answer.status, answer.body)
+    };
+    assert_eq!(page(), (200, "unset".to_owned()));
+    let on = stand.switch(&shop, true).await;
+    assert!(result::<ToggleResult>(&on).redis.unwrap().changed);
+    assert_eq!(page(), (200, "false".to_owned()));
+    let asked: Vec<_> = on.steps.iter().map(|step| step.step.as_str()).collect();
+    assert!(asked.contains(&"health_before") && asked.contains(&"health_after"), "{asked:?}");
+    result::<ToggleResult>(&stand.switch(&shop, false).await);
+    assert_eq!(page(), (200, "true".to_owned()));
+}
+
+#[tokio::test]
+async fn a_switch_the_site_does_not_survive_is_put_back_without_a_page_cache_too() {
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "").unwrap();
+    let index = "<?php\nrequire __DIR__ . '/wp-config.php';\n\
+        if (defined('WP_REDIS_DISABLED')) { http_response_code(500); exit; }\necho 'well';\n";
+    let shop = wordpress(&stand, &redis, "<?php\ndefine( 'DB_NAME', 'x' );\n", index);
+    let (code, message) = error(&stand.switch(&shop, true).await);
+    assert_eq!(code, "HEALTH_FAILED");
+    assert!(message.contains("answered 200 before the change, 500 now"), "{message}");
+    assert_eq!(stand.nginx.get(&shop.domain, "/").unwrap().body, "well");
+    let root = stand.dir().join("shop/public");
+    let config = std::fs::read_to_string(root.join("wp-config.php")).unwrap();
+    assert_eq!(config, "<?php\ndefine( 'DB_NAME', 'x' );\n");
+    assert!(!root.join("wp-content/object-cache.php").exists(), "the drop-in stays");
+}
+
+#[tokio::test]
+async fn a_document_root_that_leads_to_a_release_is_switched_there() {
+    use hostler_protocol::job::{CheckResult, Severity};
+    use std::os::unix::fs::symlink;
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "").unwrap();
+    let bare = "<?php\ndefine( 'DB_NAME', 'x' );\n";
+    let shop = wordpress(&stand, &redis, bare, "<?php\necho 'well';\n");
+    let site = stand.dir().join("shop");
+    let release = site.join("releases/1");
+    std::fs::create_dir(site.join("releases")).unwrap();
+    std::fs::rename(site.join("public"), &release).unwrap();
+    symlink("releases/1", site.join("public")).unwrap();
+    let docroot = async || {
+        let checked: CheckResult = result(&stand.check(&shop).await);
+        checked.findings.into_iter().find(|finding| finding.check == "docroot").unwrap()
+    };
+    let found = docroot().await;
+    assert_eq!(found.severity, Severity::Ok, "{found:?}");
+    assert!(found.message.contains(release.to_str().unwrap()), "{found:?}");
+    assert!(result::<ToggleResult>(&stand.switch(&shop, true).await).redis.unwrap().changed);
+    let text = std::fs::read_to_string(release.join("wp-config.php")).unwrap();
+    assert!(text.contains("define( 'WP_REDIS_DISABLED', false );"), "{text}");
+    assert!(site.join("public").is_symlink(), "the link became a directory");
+
+    // A link the site's user made to another site.
+    let other = stand.dir().join("blog/public");
+    write(&other.join("wp-config.php"), bare).unwrap();
+    std::fs::remove_file(site.join("public")).unwrap();
+    symlink(&other, site.join("public")).unwrap();
+    assert_eq!(docroot().await.severity, Severity::Error);
+    assert_eq!(error(&stand.switch(&shop, false).await).0, "PATH_IS_SYMLINK");
+    assert_eq!(std::fs::read_to_string(other.join("wp-config.php")).unwrap(), bare);
+
+    // What is written is no link itself.
+    std::fs::remove_file(site.join("public")).unwrap();
+    symlink("releases/1", site.join("public")).unwrap();
+    std::fs::rename(release.join("wp-config.php"), site.join("shared.php")).unwrap();
+    symlink("../../shared.php", release.join("wp-config.php")).unwrap();
+    assert_eq!(error(&stand.switch(&shop, false).await).0, "PATH_IS_SYMLINK");
+}
+
+#[tokio::test]
+async fn a_document_root_nobody_needs_is_no_error() {
+    use hostler_protocol::job::{CheckResult, Severity};
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let public = stand.dir().join("shop/public");
+    std::fs::rename(&public, stand.dir().join("pages")).unwrap();
+    std::os::unix::fs::symlink(stand.dir().join("pages"), &public).unwrap();
+    let checked: CheckResult = result(&stand.check(&shop).await);
+    let finding = checked.findings.iter().find(|finding| finding.check == "docroot").unwrap();
+    assert_eq!((finding.severity, checked.ok), (Severity::Warning, true), "{checked:#?}");
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+}
+
 const CONFIG: &str = "<?php\ndefine( 'DB_PASSWORD', 'x' );\nrequire_once 'wp-settings.php';\n";
 const DROPIN: &str = "<?php\n/*\nPlugin Name: Redis Object Cache Drop-In\n*/\n";
 

@@ -59,6 +59,21 @@ async fn a_url_goes_with_all_its_variants_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_key_may_begin_with_a_letter() {
+    let stand = Stand::start("");
+    let mut shop = stand.site("shop", &Options::default());
+    shop.fastcgi.as_mut().unwrap().key_format = "v1_$host$request_uri".to_owned();
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let left = entries(&shop.fastcgi.as_ref().unwrap().cache_dir);
+    assert!(left.is_empty(), "the probe's entry was looked for under another key: {left:?}");
+    assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["MISS", "HIT"]);
+    let purged: PurgeResult =
+        result(&stand.purge(&shop, urls(&["http://shop.test/"]), false).await);
+    assert_eq!(purged.fastcgi.unwrap().removed, 1);
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+}
+
+#[tokio::test]
 async fn variants_whose_first_entry_was_evicted_go_too() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
@@ -111,16 +126,45 @@ async fn an_open_file_cache_does_not_keep_purged_pages() {
 }
 
 #[tokio::test]
+async fn a_cache_that_is_not_there_is_an_empty_one() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let cache_dir = shop.fastcgi.as_ref().unwrap().cache_dir.clone();
+    let empty = async |scope: PurgeScope, dry_run: bool| {
+        let purged: PurgeResult = result(&stand.purge(&shop, scope, dry_run).await);
+        let purged = purged.fastcgi.unwrap();
+        assert_eq!((purged.found, purged.removed, purged.counted), (0, 0, true), "{purged:?}");
+        purged.urls
+    };
+    let page = urls(&["http://shop.test/", "http://shop.test/?x"]);
+    for dry_run in [true, false] {
+        assert!(empty(PurgeScope::All, dry_run).await.is_empty());
+        let asked: Vec<_> = empty(page.clone(), dry_run).await.into_iter().map(|u| u.url).collect();
+        assert_eq!(asked, ["http://shop.test/", "http://shop.test/?x"]);
+    }
+    // Never on, and the directory is somebody else's: nothing in it is ours to count.
+    std::fs::create_dir_all(format!("{cache_dir}/a/bc")).unwrap();
+    std::fs::write(format!("{cache_dir}/a/bc/precious"), "x").unwrap();
+    empty(PurgeScope::All, false).await;
+    assert_eq!(entries(&cache_dir).len(), 1, "a file that is not ours is gone");
+    std::fs::remove_dir_all(&cache_dir).unwrap();
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    std::fs::remove_dir_all(&cache_dir).unwrap();
+    empty(PurgeScope::All, false).await;
+}
+
+#[tokio::test]
 async fn what_cannot_be_purged_says_why() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
     let cache_dir = shop.fastcgi.as_ref().unwrap().cache_dir.clone();
     let code = |outcome| error(&outcome).0;
-    assert_eq!(code(stand.purge(&shop, PurgeScope::All, false).await), "CACHE_DIR_MISSING");
-    std::fs::create_dir(&cache_dir).unwrap();
-    assert_eq!(code(stand.purge(&shop, PurgeScope::All, false).await), "CACHE_DIR_NOT_OURS");
-    std::fs::remove_dir(&cache_dir).unwrap();
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let mut moved = shop.clone();
+    moved.fastcgi.as_mut().unwrap().cache_dir.push_str("-new");
+    assert_eq!(code(stand.purge(&moved, PurgeScope::All, false).await), "CACHE_DIR_MISSING");
+    std::fs::create_dir(format!("{cache_dir}-new")).unwrap();
+    assert_eq!(code(stand.purge(&moved, PurgeScope::All, false).await), "CACHE_DIR_NOT_OURS");
     assert_eq!(stand.status(&shop, "/"), "MISS");
     let foreign = urls(&["http://shop.test/", "http://blog.test/"]);
     assert_eq!(code(stand.purge(&shop, foreign, false).await), "URL_FOREIGN");

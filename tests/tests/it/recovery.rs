@@ -1,6 +1,6 @@
 //! The agent killed in the middle of a toggle: at its next start everything is old, or new.
 
-use hostler_protocol::job::{PurgeScope, RemoveResult, ToggleResult};
+use hostler_protocol::job::{PurgeScope, RemoveResult, StepState, ToggleResult};
 
 use crate::stand::{Options, Stand, entries, result};
 
@@ -8,7 +8,7 @@ use crate::stand::{Options, Stand, entries, result};
 async fn a_kill_at_any_step_leaves_the_old_state() {
     let mut stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     let files = || {
         let nginx = &shop.nginx;
         [&nginx.http_file, &nginx.server_file, &nginx.location_file]
@@ -73,10 +73,28 @@ async fn a_kill_during_the_first_toggle_leaves_no_file() {
 }
 
 #[tokio::test]
+async fn what_a_kill_left_is_put_back_although_nginx_does_not_run() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    stand.settle_off(&shop).await;
+    let spec = stand.toggle_spec(&shop, Some(true), None);
+    stand.kill_at("reload", spec).await;
+    stand.nginx.stop();
+    stand.restart();
+    let reports = stand.actions.recover().await;
+    let [report] = reports.as_slice() else { panic!("{reports:#?}") };
+    assert_eq!(report.state, StepState::RolledBack, "{report:?}");
+    assert!(report.message.contains("will load them when it starts"), "{report:?}");
+    stand.nginx.run().unwrap();
+    assert_eq!(stand.status(&shop, "/"), "OFF");
+    assert!(stand.actions.recover().await.is_empty(), "the second recovery did more");
+}
+
+#[tokio::test]
 async fn the_next_job_puts_right_what_a_dropped_one_left() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     let spec = stand.toggle_spec(&shop, Some(true), None);
     stand.kill_at("generation", spec).await;
     stand.faults.clear();
@@ -86,7 +104,7 @@ async fn the_next_job_puts_right_what_a_dropped_one_left() {
     // The old generation answers again; or, where a worker of the reload that was cut off still
     // answered, a newer one was put in force over both. Never the one that was dropped.
     let ended = (off.generation, off.fastcgi.unwrap().changed);
-    assert!([(1, false), (3, true)].contains(&ended), "{ended:?}: {outcome:#?}");
+    assert!([(2, false), (4, true)].contains(&ended), "{ended:?}: {outcome:#?}");
     assert_eq!(stand.status(&shop, "/"), "OFF");
 }
 
@@ -94,7 +112,7 @@ async fn the_next_job_puts_right_what_a_dropped_one_left() {
 async fn what_a_job_left_that_was_cut_off_is_put_right_without_a_restart() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     let spec = stand.toggle_spec(&shop, Some(true), None);
     stand.kill_at("effect", spec).await;
     stand.faults.clear();

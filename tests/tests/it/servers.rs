@@ -18,6 +18,7 @@ fn nginx_serves_php_through_a_vhost_that_includes_our_files() {
         hostler_dir: &site.path().join("nginx"),
         server_lines: "",
         location_lines: "",
+        tls: None,
     };
     nginx.add_vhost(&vhost).unwrap();
     let answer = nginx.get("shop.test", "/").unwrap();

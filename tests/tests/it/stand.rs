@@ -10,11 +10,12 @@ use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
     AppKind, CacheSet, CheckSpec, EnvironmentDoc, FastcgiDoc, HealthDoc, JobSpec,
     KEY_FORMAT_DEFAULT, NginxDoc, Outcome, OutcomeState, Progress, PurgeScope, PurgeSpec, RedisDoc,
-    RemoveSpec, ToggleSpec,
+    RemoveSpec, StepState, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use hostler_tests::servers::nginx::{Nginx, Vhost};
 use hostler_tests::servers::php::PhpFpm;
+use hostler_tests::servers::tls::Tls;
 use hostler_tests::servers::{directory, get, write};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 const PAGE: &str = "<?php\nif (isset($_GET['vary'])) header('Vary: X-Variant');\n\
     if (isset($_GET['private'])) header('Cache-Control: no-store');\n\
     echo $_SERVER['REQUEST_URI'], ' made at ', hrtime(true), \"\\n\";\n";
+
+/// Longest wait of this agent for a new nginx configuration to answer.
+pub(crate) const RELOAD_SECS_MAX: u64 = 6;
 
 pub(crate) struct Stand {
     pub(crate) nginx: Nginx,
@@ -38,6 +42,8 @@ pub(crate) struct Stand {
 pub(crate) struct Options<'a> {
     pub(crate) server_lines: &'a str,
     pub(crate) location_lines: &'a str,
+    /// Served with TLS alone, there.
+    pub(crate) tls: Option<&'a Tls>,
     /// The vhost includes files from a directory nobody writes to.
     pub(crate) includes_elsewhere: bool,
 }
@@ -78,6 +84,7 @@ impl Stand {
                 hostler_dir: &root.join(included),
                 server_lines: options.server_lines,
                 location_lines: options.location_lines,
+                tls: options.tls,
             })
             .unwrap();
         self.sites.set(self.sites.get() + 1);
@@ -147,6 +154,14 @@ impl Stand {
         self.run(self.toggle_spec(environment, Some(enabled), None)).await
     }
 
+    /// Brings the page cache to where it is off and its files are in force; takes two generations.
+    pub(crate) async fn settle_off(&self, environment: &EnvironmentDoc) {
+        for enabled in [true, false] {
+            let outcome = self.toggle(environment, enabled).await;
+            assert_eq!(outcome.state, OutcomeState::Succeeded, "{outcome:#?}");
+        }
+    }
+
     pub(crate) async fn switch(&self, environment: &EnvironmentDoc, enabled: bool) -> Outcome {
         self.run(self.toggle_spec(environment, None, Some(enabled))).await
     }
@@ -205,6 +220,20 @@ impl Stand {
         tokio::join!(self.actions.run(spec, context), watch).0
     }
 
+    /// Runs a job during which nginx ends, the moment it begins `step`.
+    pub(crate) async fn stop_nginx_at(&mut self, step: &str, spec: JobSpec) -> Outcome {
+        let (context, mut progress) = context();
+        let nginx = &mut self.nginx;
+        let watch = async {
+            while let Some(told) = progress.recv().await {
+                if told.step == step && told.state == StepState::Started {
+                    nginx.stop();
+                }
+            }
+        };
+        tokio::join!(self.actions.run(spec, context), watch).0
+    }
+
     /// Runs a job until it begins `step`, then forgets it, as a kill would.
     pub(crate) async fn kill_at(&self, step: &str, spec: JobSpec) {
         self.faults.crash_at(step);
@@ -228,6 +257,13 @@ impl Stand {
         assert_eq!(answer.status, 200, "{answer:?}\n{}", self.nginx.error_log());
         answer.header("X-Hostler-Cache").unwrap_or("none").to_owned()
     }
+
+    /// As [`Stand::status`], of a visitor who speaks TLS.
+    pub(crate) async fn status_tls(&self, tls: &Tls, domain: &str, path: &str) -> String {
+        let answer = tls.get(domain, path).await.unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}\n{}", self.nginx.error_log());
+        answer.cache.unwrap_or_else(|| "none".to_owned())
+    }
 }
 
 fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
@@ -238,8 +274,11 @@ fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
         nginx_error_log: nginx.dir().join("error.log"),
         ..Policy::default()
     };
-    let settings =
-        ActionSettings { state_dir: dir.join("state"), reload_secs_max: 6, faults: faults.clone() };
+    let settings = ActionSettings {
+        state_dir: dir.join("state"),
+        reload_secs_max: RELOAD_SECS_MAX,
+        faults: faults.clone(),
+    };
     Actions::new(policy, settings, Clock::system())
 }
 
@@ -268,6 +307,14 @@ pub(crate) fn error(outcome: &Outcome) -> (String, String) {
     assert_eq!(outcome.state, OutcomeState::Failed, "{outcome:#?}");
     let error = outcome.error.clone().unwrap();
     (error.code, error.message)
+}
+
+/// What the three nginx files say.
+pub(crate) fn files(environment: &EnvironmentDoc) -> Vec<Option<String>> {
+    let nginx = &environment.nginx;
+    [&nginx.http_file, &nginx.server_file, &nginx.location_file]
+        .map(|path| std::fs::read_to_string(path).ok())
+        .to_vec()
 }
 
 /// Files below a directory that look like cache entries.

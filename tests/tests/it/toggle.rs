@@ -1,16 +1,8 @@
 //! Turning the page cache on and off on a real nginx, and everything that may stop it.
 
-use hostler_protocol::job::{AppKind, EnvironmentDoc, OutcomeState, StepState, ToggleResult};
-use hostler_tests::servers::{free_port, write};
+use hostler_protocol::job::{AppKind, OutcomeState, RemoveResult, Retry, StepState, ToggleResult};
 
-use crate::stand::{Options, Stand, entries, error, result};
-
-fn files(environment: &EnvironmentDoc) -> Vec<Option<String>> {
-    let nginx = &environment.nginx;
-    [&nginx.http_file, &nginx.server_file, &nginx.location_file]
-        .map(|path| std::fs::read_to_string(path).ok())
-        .to_vec()
-}
+use crate::stand::{Options, Stand, entries, error, files, result};
 
 #[tokio::test]
 async fn on_is_proven_by_a_hit_and_off_by_its_absence() {
@@ -41,6 +33,36 @@ async fn on_is_proven_by_a_hit_and_off_by_its_absence() {
     let on: ToggleResult = result(&stand.toggle(&shop, true).await);
     assert!(on.fastcgi.unwrap().changed);
     assert_eq!(stand.status(&shop, "/"), "MISS", "an entry from before the gap was served");
+}
+
+#[tokio::test]
+async fn a_cache_that_was_never_on_is_off_without_asking_anything_of_the_vhost() {
+    let stand = Stand::start("");
+    let options = Options { includes_elsewhere: true, ..Options::default() };
+    let shop = stand.site("shop", &options);
+    std::fs::create_dir(&shop.fastcgi.as_ref().unwrap().cache_dir).unwrap();
+    let precious = format!("{}/precious", shop.fastcgi.as_ref().unwrap().cache_dir);
+    std::fs::write(&precious, "x").unwrap();
+    let off: ToggleResult = result(&stand.toggle(&shop, false).await);
+    let flag = off.fastcgi.unwrap();
+    assert_eq!((flag.enabled, flag.changed, flag.purged), (false, false, 0), "{flag:?}");
+    assert_eq!(files(&shop), [None, None, None], "files were made");
+    assert!(std::fs::exists(&precious).unwrap(), "a file that is not ours is gone");
+}
+
+#[tokio::test]
+async fn a_cache_the_agent_has_no_memory_of_is_never_called_off() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    std::fs::remove_dir_all(stand.dir().join("state")).unwrap();
+    stand.restart();
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+    assert_eq!(error(&stand.toggle(&shop, false).await).0, "CACHE_DIR_NOT_OURS");
+    std::fs::remove_dir_all(&shop.fastcgi.as_ref().unwrap().cache_dir).unwrap();
+    let off: ToggleResult = result(&stand.toggle(&shop, false).await);
+    assert!(off.fastcgi.unwrap().changed);
+    assert_eq!(stand.status(&shop, "/"), "OFF");
 }
 
 #[tokio::test]
@@ -141,7 +163,7 @@ async fn files_nginx_refuses_are_put_back() {
 async fn a_reload_that_does_not_take_is_noticed() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     let before = files(&shop);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
@@ -159,7 +181,7 @@ async fn a_reload_that_does_not_take_is_noticed() {
 async fn a_reload_nginx_never_heard_of_is_noticed() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     stand.faults.pretend("reload");
     let (code, message) = error(&stand.toggle(&shop, true).await);
     assert_eq!(code, "NGINX_RELOAD_NOT_APPLIED");
@@ -168,10 +190,57 @@ async fn a_reload_nginx_never_heard_of_is_noticed() {
 }
 
 #[tokio::test]
+async fn an_nginx_that_does_not_run_is_told_before_anything_is_touched() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    stand.nginx.stop();
+    let outcome = stand.toggle(&shop, true).await;
+    let (code, message) = error(&outcome);
+    assert_eq!(code, "NGINX_RELOAD_FAILED");
+    assert!(message.contains("nginx is not running"), "{message}");
+    let failure = outcome.error.unwrap();
+    assert_eq!(failure.retry, Retry::Later);
+    assert!(failure.hint.unwrap().starts_with("Start nginx"));
+    assert_eq!(files(&shop), [None, None, None]);
+    let touched = outcome.steps.iter().any(|step| step.step == "rollback");
+    assert!(!touched, "{:#?}", outcome.steps);
+    stand.nginx.run().unwrap();
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    let before = files(&shop);
+    stand.nginx.stop();
+    let removed = stand.remove(&shop).await;
+    assert_eq!((error(&removed).0.as_str(), files(&shop)), ("NGINX_RELOAD_FAILED", before));
+    stand.nginx.run().unwrap();
+    assert_eq!(stand.status(&shop, "/"), "MISS");
+}
+
+#[tokio::test]
+async fn an_nginx_that_ends_during_a_toggle_finds_the_old_files_when_it_starts() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    stand.settle_off(&shop).await;
+    let before = files(&shop);
+    // nginx never hears of the new files and ends while their generation is waited for.
+    stand.faults.pretend("reload");
+    let spec = stand.toggle_spec(&shop, Some(true), None);
+    let outcome = stand.stop_nginx_at("generation", spec).await;
+    assert_eq!(error(&outcome).0, "NGINX_RELOAD_FAILED", "{outcome:#?}");
+    assert_eq!(outcome.error.as_ref().unwrap().retry, Retry::Later);
+    let last = outcome.steps.last().unwrap();
+    assert_eq!((last.step.as_str(), last.state), ("rollback", StepState::RolledBack));
+    assert!(last.message.contains("will load them when it starts"), "{last:?}");
+    assert_eq!(files(&shop), before, "the old files were not put back");
+    stand.faults.clear();
+    stand.nginx.run().unwrap();
+    assert_eq!(stand.status(&shop, "/"), "OFF");
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+}
+
+#[tokio::test]
 async fn a_cancelled_toggle_is_undone() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    stand.settle_off(&shop).await;
     let before = files(&shop);
     for step in ["stage", "swap", "nginx_test", "reload", "generation", "effect"] {
         let outcome = stand.cancel_at(step, stand.toggle_spec(&shop, Some(true), None)).await;
@@ -212,8 +281,10 @@ async fn a_missing_include_names_the_line_to_add() {
     let stand = Stand::start("");
     let options = Options { includes_elsewhere: true, ..Options::default() };
     let shop = stand.site("shop", &options);
+    std::fs::remove_dir(stand.dir().join("shop/nginx")).unwrap();
     let (code, message) = error(&stand.toggle(&shop, true).await);
     assert_eq!(code, "NGINX_NOT_INCLUDED");
+    assert!(!stand.dir().join("shop/nginx").exists(), "a directory was left behind");
     let line = format!("add `include {};` to the `http` block", shop.nginx.http_file);
     assert!(message.contains(&line), "{message}");
     assert_eq!(files(&shop), [None, None, None], "files were left behind");
@@ -261,29 +332,6 @@ async fn a_cache_that_comes_back_to_a_directory_finds_it_empty() {
     assert_eq!(there.fastcgi.unwrap().purged, 1, "the entry of the directory left behind stays");
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
     assert_eq!(stand.status(&shop, "/"), "MISS", "a page of before the move was served");
-}
-
-#[tokio::test]
-async fn a_site_behind_tls_is_probed_as_one() {
-    let stand = Stand::start("");
-    let port = free_port().unwrap();
-    let made = rcgen::generate_simple_self_signed(vec!["other.test".to_owned()]).unwrap();
-    let (certificate, key) = (stand.dir().join("cert.pem"), stand.dir().join("key.pem"));
-    write(&certificate, &made.cert.pem()).unwrap();
-    write(&key, &made.signing_key.serialize_pem()).unwrap();
-    let lines = format!(
-        "listen 127.0.0.1:{port} ssl; ssl_certificate {}; ssl_certificate_key {};",
-        certificate.display(),
-        key.display()
-    );
-    let options = Options { server_lines: &lines, ..Options::default() };
-    let mut shop = stand.site("shop", &options);
-    shop.nginx.probe_origin = format!("https://127.0.0.1:{port}");
-    let on: ToggleResult = result(&stand.toggle(&shop, true).await);
-    let proof = on.fastcgi.unwrap().proof;
-    assert!(proof.contains("MISS then HIT"), "{proof}");
-    let left = entries(&shop.fastcgi.as_ref().unwrap().cache_dir);
-    assert!(left.is_empty(), "the probe's entry was looked for under another key: {left:?}");
 }
 
 #[tokio::test]
@@ -354,10 +402,47 @@ async fn removing_takes_everything_back() {
     let shop = stand.site("shop", &Options::default());
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
     assert_eq!(stand.status(&shop, "/"), "MISS");
-    let removed: hostler_protocol::job::RemoveResult = result(&stand.remove(&shop).await);
+    let removed: RemoveResult = result(&stand.remove(&shop).await);
     assert_eq!((removed.files.len(), removed.purged), (3, 1), "{removed:?}");
     assert_eq!(files(&shop), [None, None, None], "files were left behind");
     assert_eq!(stand.status(&shop, "/"), "none");
+}
+
+#[tokio::test]
+async fn directories_go_with_the_last_environment_that_needs_them() {
+    let stand = Stand::start("");
+    let caches = stand.nginx.dir().join("cache/hostler");
+    let site = |name: &str| {
+        let mut site = stand.site(name, &Options::default());
+        std::fs::remove_dir(stand.dir().join(name).join("nginx")).unwrap();
+        site.fastcgi.as_mut().unwrap().cache_dir = caches.join(name).display().to_string();
+        site
+    };
+    let (shop, blog) = (site("shop"), site("blog"));
+    let nginx_dir = |name: &str| stand.dir().join(name).join("nginx");
+    for site in [&shop, &blog] {
+        result::<ToggleResult>(&stand.toggle(site, true).await);
+        assert_eq!([stand.status(site, "/"), stand.status(site, "/?x")], ["MISS", "MISS"]);
+    }
+    result::<RemoveResult>(&stand.remove(&shop).await);
+    let left = [nginx_dir("shop").exists(), caches.join("shop").exists(), caches.exists()];
+    assert_eq!(left, [false, false, true], "the first to go takes what is its own");
+    assert_eq!(stand.status(&blog, "/"), "HIT", "the neighbour lost its cache");
+    result::<RemoveResult>(&stand.remove(&blog).await);
+    assert!(!caches.exists(), "a directory stays: {:?}", entries(caches.to_str().unwrap()));
+    assert!(caches.parent().unwrap().is_dir() && !nginx_dir("blog").exists());
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_of_our_making_stays() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let cache_dir = shop.fastcgi.as_ref().unwrap().cache_dir.clone();
+    std::fs::create_dir(&cache_dir).unwrap();
+    result::<ToggleResult>(&stand.toggle(&shop, true).await);
+    result::<RemoveResult>(&stand.remove(&shop).await);
+    let stay = [stand.dir().join("shop/nginx"), cache_dir.into()].map(|dir| dir.is_dir());
+    assert_eq!(stay, [true, true]);
 }
 
 #[tokio::test]
@@ -378,7 +463,7 @@ async fn a_removal_cancelled_at_any_step_is_undone() {
         assert_eq!(files(&shop), before, "cancelled at {step}: {outcome:#?}");
         assert_ne!(stand.status(&shop, "/"), "none", "cancelled at {step}: {outcome:#?}");
     }
-    result::<hostler_protocol::job::RemoveResult>(&stand.remove(&shop).await);
+    result::<RemoveResult>(&stand.remove(&shop).await);
     assert_eq!(files(&shop), [None, None, None]);
 }
 
@@ -391,7 +476,7 @@ async fn a_removal_takes_the_files_of_before_the_environment_named_others_too() 
     moved.nginx.location_file = moved.nginx.location_file.replace(".conf", "-new.conf");
     moved.fastcgi.as_mut().unwrap().cache_dir.push_str("-new");
     assert_eq!(stand.status(&shop, "/"), "MISS");
-    let removed: hostler_protocol::job::RemoveResult = result(&stand.remove(&moved).await);
+    let removed: RemoveResult = result(&stand.remove(&moved).await);
     assert_eq!((removed.files.len(), removed.purged), (3, 1), "{removed:?}");
     assert_eq!(files(&shop), [None, None, None], "files were left behind");
     assert_eq!(stand.status(&shop, "/"), "none");

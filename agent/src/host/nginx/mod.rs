@@ -3,6 +3,7 @@
 //! Whether a test passed is judged by the exit status alone; the text is only quoted. A reload
 //! is a signal: nginx answers nothing, so whether it took is proven elsewhere, by asking it.
 
+pub mod listen;
 pub mod tree;
 
 use std::collections::BTreeSet;
@@ -67,7 +68,7 @@ pub enum NginxError {
     #[error("the nginx configuration has more than {DUMP_BYTES_MAX} bytes")]
     DumpTooLarge,
     /// The process id file does not name a running nginx.
-    #[error("{} does not name a running nginx: {reason}", pid_file.display())]
+    #[error("nginx is not running: {} does not name it: {reason}", pid_file.display())]
     NotRunning { pid_file: PathBuf, reason: String },
     /// The signal could not be sent.
     #[error("the nginx master process {pid} could not be signalled")]
@@ -139,6 +140,14 @@ impl Nginx {
                 title.contains("worker process") && !title.contains("shutting down")
             })
             .collect()
+    }
+
+    /// Whether there is a master process that could be told anything.
+    ///
+    /// # Errors
+    /// [`NginxError::NotRunning`].
+    pub fn check_running(&self) -> Result<(), NginxError> {
+        self.master().map(|_| ())
     }
 
     /// Tells the master process to load the configuration on disk.

@@ -2,10 +2,12 @@
 //!
 //! `-T` prints every file it read under a line `# configuration file PATH:`, so includes and
 //! their globs are resolved against what was printed, never against the disk. Directives are not
-//! interpreted; only nesting, `include`, `server_name` and `add_header` matter here.
+//! interpreted; only nesting, `include`, `server_name`, `listen` and `add_header` matter here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+
+use super::listen::Listen;
 
 /// Deepest nesting of blocks and includes; nginx itself gives up earlier.
 const DEPTH_MAX: usize = 64;
@@ -27,6 +29,8 @@ pub struct Level {
     pub args: Vec<String>,
     /// Of a `server`: the names it answers to.
     pub server_names: Vec<String>,
+    /// Of a `server`: where it listens.
+    pub listens: Vec<Listen>,
     /// Whether the block itself (not one around or in it) adds response headers; headers added
     /// by the wanted files do not count.
     pub adds_headers: bool,
@@ -158,6 +162,11 @@ impl Walk<'_> {
                 .filter(|node| node.name == "server_name")
                 .flat_map(|node| node.args.clone())
                 .collect();
+            let listens: Vec<_> = nodes.iter().filter(|node| node.name == "listen").collect();
+            level.listens = listens.iter().filter_map(|node| Listen::parse(&node.args)).collect();
+            if listens.is_empty() && level.name == "server" {
+                level.listens.push(Listen::usual());
+            }
         }
         found.extend(seen.into_iter().map(|file| Sighting { file, levels: levels.clone() }));
         for node in nodes {
@@ -166,6 +175,7 @@ impl Walk<'_> {
                 name: node.name,
                 args: node.args,
                 server_names: Vec::new(),
+                listens: Vec::new(),
                 adds_headers: false,
                 passes_fastcgi: false,
                 caches: false,
