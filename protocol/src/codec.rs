@@ -98,6 +98,10 @@ impl Decoder {
         }
         let payload = self.buffer[HEADER_BYTES..HEADER_BYTES + length].to_vec();
         self.buffer.drain(..HEADER_BYTES + length);
+        if self.buffer.is_empty() {
+            // Most streams are silent most of the time: one large frame must not be paid for ever.
+            self.buffer = Vec::new();
+        }
         Ok(Some(payload))
     }
 
@@ -155,6 +159,16 @@ mod tests {
         // Variant 3 (`Rejected`) with a byte vector that claims 2^62 bytes.
         let payload = [3, 0, 0, 253, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x3f];
         assert!(matches!(decode::<ToController>(&payload), Err(FrameError::Undecodable { .. })));
+    }
+
+    #[test]
+    fn a_decoder_between_frames_keeps_no_memory() {
+        let mut decoder = Decoder::new();
+        let message = "long".repeat(FRAME_BYTES_MAX / 8);
+        let long = ToAgent::EnrolRefused { code: "LONG".to_owned(), message };
+        decoder.ingest(&encode(&long).unwrap());
+        assert!(decoder.next_payload().unwrap().is_some());
+        assert_eq!(decoder.buffer.capacity(), 0);
     }
 
     #[test]

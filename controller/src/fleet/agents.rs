@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_channel::mpsc;
 use hostler_protocol::id::HostId;
 use hostler_protocol::message::{AttemptRef, close};
 use quinn::{Connection, VarInt};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::Template;
@@ -104,8 +105,8 @@ impl Agents {
     /// # Errors
     /// [`NotDelivered`] if that session is gone or full; nothing was sent then.
     pub fn order(&self, host: &HostId, epoch: u64, order: Order) -> Result<(), NotDelivered> {
-        let live = self.live();
-        let session = live.1.get(host).filter(|session| session.epoch == Some(epoch));
+        let mut live = self.live();
+        let session = live.1.get_mut(host).filter(|session| session.epoch == Some(epoch));
         let session = session.ok_or(NotDelivered)?;
         let is_run = matches!(order, Order::Run { .. });
         session.orders.try_send(order).map_err(|_| NotDelivered)?;
@@ -144,9 +145,9 @@ impl Agents {
     /// Tells every agent to come back later, each at its own time within the spread, and lets the
     /// sessions end.
     pub(super) fn drain(&self, spread_ms: u64) {
-        let live = self.live();
+        let mut live = self.live();
         let count = live.1.len().max(1) as u64;
-        for (place, session) in live.1.values().enumerate() {
+        for (place, session) in live.1.values_mut().enumerate() {
             let retry_after_ms = spread_ms * place as u64 / count;
             if session.orders.try_send(Order::Drain { retry_after_ms }).is_err() {
                 let reason = b"the controller shuts down";
@@ -168,7 +169,7 @@ impl Agents {
                     None => {
                         live.0 += 1;
                         let serial = live.0;
-                        let (orders, receiver) = mpsc::channel(ORDERS_MAX);
+                        let (orders, receiver) = super::frames::channel(ORDERS_MAX);
                         let in_flight = Arc::new(AtomicUsize::new(0));
                         let session = Live {
                             serial,

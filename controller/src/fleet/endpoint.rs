@@ -63,7 +63,7 @@ pub enum EndpointError {
 pub struct Port {
     endpoint: Endpoint,
     served: Arc<Served>,
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     handshakes: Arc<Semaphore>,
     enrolments: Arc<Mutex<RateLimit>>,
 }
@@ -90,7 +90,7 @@ impl Port {
         Ok(Self {
             endpoint,
             served,
-            fleet,
+            fleet: Arc::new(fleet),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             enrolments: Arc::new(Mutex::new(RateLimit::default())),
         })
@@ -161,11 +161,14 @@ impl Port {
             refused("busy");
             return incoming.refuse();
         };
-        let (fleet, enrolments) = (self.fleet.clone(), Arc::clone(&self.enrolments));
+        let limit = Duration::from_secs(HANDSHAKE_SECS);
+        // In a box, which goes when the handshake is over: a task keeps the room of its largest
+        // state for as long as it lives, and this one lives as long as the session.
+        let handshake =
+            Box::pin(tokio::time::timeout(limit, async move { incoming.accept()?.await }));
+        let (fleet, enrolments) = (Arc::clone(&self.fleet), Arc::clone(&self.enrolments));
         self.fleet.tasks.spawn(async move {
-            let handshake = async { incoming.accept()?.await };
-            let limit = Duration::from_secs(HANDSHAKE_SECS);
-            match tokio::time::timeout(limit, handshake).await {
+            match handshake.await {
                 Ok(Ok(connection)) => {
                     drop(permit);
                     serve_connection(fleet, &enrolments, connection).await;
@@ -180,7 +183,12 @@ impl Port {
     }
 }
 
-async fn serve_connection(fleet: Fleet, enrolments: &Mutex<RateLimit>, connection: Connection) {
+/// What happens once on a connection has its own box, for the same reason as the handshake.
+async fn serve_connection(
+    fleet: Arc<Fleet>,
+    enrolments: &Mutex<RateLimit>,
+    connection: Connection,
+) {
     let alpn = connection
         .handshake_data()
         .and_then(|data| data.downcast::<HandshakeData>().ok())
@@ -191,9 +199,9 @@ async fn serve_connection(fleet: Fleet, enrolments: &Mutex<RateLimit>, connectio
             let now_ms = fleet.app.clock.monotonic_ms();
             let allowed =
                 enrolments.lock().unwrap_or_else(PoisonError::into_inner).allow(source, now_ms);
-            enrolment::serve(&fleet, &connection, allowed).await;
+            Box::pin(enrolment::serve(&fleet, &connection, allowed)).await;
         }
-        Some(ALPN_SESSION) => match PeerIdentity::check(&fleet.app, &connection).await {
+        Some(ALPN_SESSION) => match Box::pin(PeerIdentity::check(&fleet.app, &connection)).await {
             Ok(Some(peer)) => Box::pin(session::serve(fleet, connection, peer)).await,
             Ok(None) => {
                 refused("unauthenticated");
@@ -238,6 +246,7 @@ fn transport() -> TransportConfig {
         .mtu_discovery_config(None)
         .datagram_receive_buffer_size(None)
         .datagram_send_buffer_size(0)
+        .enable_segmentation_offload(false)
         .keep_alive_interval(Some(Duration::from_secs(KEEP_ALIVE_SECS)))
         .max_idle_timeout(Some(
             VarInt::from_u32(u32::try_from(IDLE_SECS * 1000).unwrap_or(45_000)).into(),

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use futures_channel::mpsc;
+use futures_util::StreamExt as _;
 use hostler_protocol::codec::{self, Decoder, FrameError};
 use hostler_protocol::message::ToController;
 use quinn::{RecvStream, SendStream};
-use tokio::sync::mpsc;
 
 /// Frames that may wait to be written on one stream.
 pub(super) const STREAM_FRAMES_MAX: usize = 16;
@@ -13,6 +14,14 @@ pub(super) const STREAM_FRAMES_MAX: usize = 16;
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// Seconds the last bytes of a stream may take to be acknowledged.
 const FINISH_SECS: u64 = 2;
+
+/// A queue with room for `max` items of one sender; each further sender brings one more place.
+///
+/// Sessions are many and mostly idle: this kind takes memory for what waits in it, where tokio's
+/// keeps blocks of 32 places for as long as it stands.
+pub(super) fn channel<T>(max: usize) -> (mpsc::Sender<T>, mpsc::Receiver<T>) {
+    mpsc::channel(max.saturating_sub(1))
+}
 
 /// Reads whole frames from a stream.
 #[derive(Debug)]
@@ -57,7 +66,7 @@ impl FrameReader {
 /// Writes frames in their order; ends the stream when the sender is gone, and waits a bounded time
 /// for the agent to have it all.
 pub(super) async fn write_all(mut stream: SendStream, mut frames: mpsc::Receiver<Vec<u8>>) {
-    while let Some(frame) = frames.recv().await {
+    while let Some(frame) = frames.next().await {
         if stream.write_all(&frame).await.is_err() {
             return;
         }

@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_channel::mpsc;
+use futures_util::{SinkExt as _, StreamExt as _};
 use hostler_protocol::codec;
 use hostler_protocol::id::HostId;
 use hostler_protocol::message::{AttemptRef, Hello, ToAgent, ToController, close};
 use hostler_protocol::session::ChannelId;
 use hostler_protocol::session::controller::{CHANNELS_MAX, CONTROL, Core, Effect, Input};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::agents::Place;
-use super::frames::{FrameReader, ReadError, STREAM_FRAMES_MAX, write_all};
+use super::frames::{FrameReader, ReadError, STREAM_FRAMES_MAX, channel as queue, write_all};
 use super::{Fleet, Order, PeerIdentity};
-use crate::app::fleet::{Report, to_store};
+use crate::app::fleet::{Admission, Report, to_store};
 use crate::domain::Template;
 
 /// Frames of all streams of a session that may wait to be handled.
@@ -45,13 +46,21 @@ struct Writer {
     done: JoinHandle<()>,
 }
 
+/// Where a session's tasks and the rest of the controller leave word for it.
+struct Queues {
+    inward: mpsc::Receiver<Inward>,
+    orders: mpsc::Receiver<Order>,
+}
+
 struct Session {
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     connection: Connection,
     host: HostId,
     core: Core,
     place: Place,
     epoch: Option<u64>,
+    /// The control stream, read here and by no task of its own; `None` once it has ended.
+    control: Option<FrameReader>,
     inbox: mpsc::Sender<Inward>,
     writers: HashMap<ChannelId, Writer>,
     accepted_streams: u64,
@@ -62,23 +71,42 @@ struct Session {
 }
 
 /// Serves the session of an enrolled host until its connection ends.
-pub(super) async fn serve(fleet: Fleet, connection: Connection, peer: PeerIdentity) {
+///
+/// Idle sessions are many, and a future keeps the room of its largest state: what happens rarely
+/// has its own box, here and below.
+pub(super) async fn serve(fleet: Arc<Fleet>, connection: Connection, peer: PeerIdentity) {
+    let Some((mut session, mut queues)) = Box::pin(enter(fleet, connection, peer)).await else {
+        return;
+    };
+    metrics::gauge!("hostler_sessions").increment(1);
+    let ended = session.run(&mut queues).await;
+    metrics::gauge!("hostler_sessions").decrement(1);
+    tracing::info!(host.id = %session.host, reason = %ended, "a session ended");
+    Box::pin(session.leave(queues)).await;
+}
+
+async fn enter(
+    fleet: Arc<Fleet>,
+    connection: Connection,
+    peer: PeerIdentity,
+) -> Option<(Box<Session>, Queues)> {
     let host = peer.host().clone();
-    let (place, mut orders) = fleet.agents.enter(&host, &connection).await;
+    let (place, orders) = fleet.agents.enter(&host, &connection).await;
     // The revocation may have come between the handshake and the entry that its follower looks at.
     if !peer.holds(&fleet.app).await.unwrap_or(false) {
         connection.close(VarInt::from_u32(close::REVOKED), b"this host was revoked");
-        return;
+        return None;
     }
-    let (inbox, mut inward) = mpsc::channel(INBOX_MAX);
+    let (inbox, inward) = queue(INBOX_MAX);
     let core = Core::new(fleet.app.clock.monotonic_ms());
-    let mut session = Session {
+    let session = Session {
         fleet,
         connection,
         host,
         core,
         place,
         epoch: None,
+        control: None,
         inbox,
         writers: HashMap::new(),
         accepted_streams: 0,
@@ -86,20 +114,21 @@ pub(super) async fn serve(fleet: Fleet, connection: Connection, peer: PeerIdenti
         templates: HashMap::new(),
         closing: None,
     };
-    metrics::gauge!("hostler_sessions").increment(1);
-    let ended = session.run(&mut inward, &mut orders).await;
-    metrics::gauge!("hostler_sessions").decrement(1);
-    tracing::info!(host.id = %session.host, reason = %ended, "a session ended");
-    drop(inward);
-    session.leave(orders).await;
+    Some((Box::new(session), Queues { inward, orders }))
+}
+
+/// The control stream's next frame; for ever nothing, while there is no such stream.
+async fn control_frame(control: &mut Option<FrameReader>) -> Inward {
+    let Some(frames) = control else { return std::future::pending().await };
+    let inward = read(CONTROL, frames).await;
+    if !matches!(inward, Inward::Frame(..)) {
+        *control = None;
+    }
+    inward
 }
 
 impl Session {
-    async fn run(
-        &mut self,
-        inward: &mut mpsc::Receiver<Inward>,
-        orders: &mut mpsc::Receiver<Order>,
-    ) -> String {
+    async fn run(&mut self, queues: &mut Queues) -> String {
         loop {
             let due = self.core.next_timeout();
             let wait = due.map(|due| due.saturating_sub(self.fleet.app.clock.monotonic_ms()));
@@ -109,20 +138,21 @@ impl Session {
                     if let Ok((send, receive)) = stream {
                         self.accept(send, receive);
                     }
-                    continue;
+                    None
                 }
-                Some(inward) = inward.recv() => match self.inward(inward) {
-                    Some(input) => input,
-                    None => continue,
-                },
-                Some(order) = orders.recv() => self.order(order),
+                inward = control_frame(&mut self.control) => self.inward(inward),
+                Some(inward) = queues.inward.next() => self.inward(inward),
+                Some(order) = queues.orders.next() => Some(self.order(order)),
                 () = tokio::time::sleep(Duration::from_millis(wait.unwrap_or(0))), if due.is_some() => {
-                    Input::Timeout
+                    Some(Input::Timeout)
                 }
             };
-            self.handle(input).await;
+            let Some(input) = input else { continue };
+            if let Some(hello) = self.handle(input) {
+                Box::pin(self.admit(&hello)).await;
+            }
             if let Some((code, reason)) = self.closing.take() {
-                self.close(code, &reason).await;
+                Box::pin(self.close(code, &reason)).await;
                 return reason;
             }
         }
@@ -135,14 +165,19 @@ impl Session {
             count => ChannelId(2 * count - 1),
         };
         self.accepted_streams += 1;
-        tokio::spawn(read_all(channel, FrameReader::new(receive), self.inbox.clone()));
-        let (frames, waiting) = mpsc::channel(STREAM_FRAMES_MAX);
+        let frames = FrameReader::new(receive);
+        if channel == CONTROL {
+            self.control = Some(frames);
+        } else {
+            tokio::spawn(read_all(channel, frames, self.inbox.clone()));
+        }
+        let (frames, waiting) = queue(STREAM_FRAMES_MAX);
         let done = tokio::spawn(write_all(send, waiting));
         self.writers.insert(channel, Writer { frames, done });
     }
 
     fn open(&mut self, channel: ChannelId) {
-        let (frames, waiting) = mpsc::channel(STREAM_FRAMES_MAX);
+        let (frames, waiting) = queue(STREAM_FRAMES_MAX);
         let (connection, inbox) = (self.connection.clone(), self.inbox.clone());
         let done = tokio::spawn(async move {
             // Waits while the agent permits no more streams.
@@ -205,21 +240,16 @@ impl Session {
         }
     }
 
-    async fn handle(&mut self, input: Input) {
+    /// Does what the core says; a `Hello` is left to be admitted.
+    fn handle(&mut self, input: Input) -> Option<Hello> {
         let now_ms = self.fleet.app.clock.monotonic_ms();
-        let mut effects = self.core.handle(input, now_ms).into_iter();
-        let mut welcomed = None;
-        while let Some(effect) = effects.next() {
+        for effect in self.core.handle(input, now_ms) {
             match effect {
                 Effect::Open { channel } => self.open(channel),
                 Effect::Send { channel, message } => self.send(channel, message),
                 Effect::Finish { channel } => drop(self.writers.remove(&channel)),
-                Effect::Reconcile { hello } => {
-                    if let Some(admitted) = self.admit(&hello).await {
-                        effects = self.core.handle(admitted, now_ms).into_iter();
-                        welcomed = self.epoch;
-                    }
-                }
+                // The core's last word until it is told of the admission.
+                Effect::Reconcile { hello } => return Some(hello),
                 Effect::Accepted { attempt } => self.accepted(attempt),
                 Effect::Rejected { attempt, error } => {
                     let outcome = self.fleet.app.rejection(&error);
@@ -251,15 +281,12 @@ impl Session {
                 }
             }
         }
-        // Only now may jobs come: the Welcome is on its way before them.
-        if let Some(epoch) = welcomed {
-            self.place.welcomed(epoch);
-        }
+        None
     }
 
     /// Messages that do not fit the stream's queue mean an agent that does not read.
     fn send(&mut self, channel: ChannelId, message: ToAgent) {
-        let Some(writer) = self.writers.get(&channel) else { return };
+        let Some(writer) = self.writers.get_mut(&channel) else { return };
         let frame = match codec::encode(&message) {
             Ok(frame) => frame,
             Err(error) => {
@@ -267,7 +294,7 @@ impl Session {
                 return;
             }
         };
-        if let Err(mpsc::error::TrySendError::Full(_)) = writer.frames.try_send(frame) {
+        if writer.frames.try_send(frame).is_err_and(|error| error.is_full()) {
             let reason = "the agent does not read what it is sent".to_owned();
             self.closing = Some((close::UNAVAILABLE, reason));
         }
@@ -276,29 +303,28 @@ impl Session {
         }
     }
 
-    async fn admit(&mut self, hello: &Hello) -> Option<Input> {
-        match self.fleet.app.admit(&self.host, hello).await {
-            Ok(admission) => {
-                self.epoch = Some(admission.epoch);
-                self.place.in_flight.store(admission.running.len(), Ordering::SeqCst);
-                self.slots = admission.running.into_iter().collect();
-                tracing::info!(
-                    host.id = %self.host, epoch = admission.epoch, agent.build = %hello.build,
-                    source = %self.connection.remote_address(), "a session began"
-                );
-                Some(Input::Admitted {
-                    controller: self.fleet.app.controller.clone(),
-                    epoch: admission.epoch,
-                    verdicts: admission.verdicts,
-                })
-            }
+    async fn admit(&mut self, hello: &Hello) {
+        let admission = match self.fleet.app.admit(&self.host, hello).await {
+            Ok(admission) => admission,
             Err(error) => {
                 tracing::error!(%error, host.id = %self.host, "a session could not be entered");
                 let reason = "the controller cannot take sessions just now".to_owned();
                 self.closing = Some((close::UNAVAILABLE, reason));
-                None
+                return;
             }
-        }
+        };
+        let Admission { epoch, verdicts, running } = admission;
+        self.epoch = Some(epoch);
+        self.place.in_flight.store(running.len(), Ordering::SeqCst);
+        self.slots = running.into_iter().collect();
+        tracing::info!(
+            host.id = %self.host, epoch, agent.build = %hello.build,
+            source = %self.connection.remote_address(), "a session began"
+        );
+        let controller = self.fleet.app.controller.clone();
+        self.handle(Input::Admitted { controller, epoch, verdicts });
+        // Only now may jobs come: the Welcome is on its way before them.
+        self.place.welcomed(epoch);
     }
 
     fn report(&self, attempt: AttemptRef, outcome: hostler_protocol::job::Outcome) -> Report {
@@ -307,7 +333,7 @@ impl Session {
     }
 
     fn accepted(&self, attempt: AttemptRef) {
-        let (intake, inbox) = (self.fleet.intake.clone(), self.inbox.clone());
+        let (intake, mut inbox) = (self.fleet.intake.clone(), self.inbox.clone());
         let ours = self.slots.contains(&attempt);
         tokio::spawn(async move {
             let answer = if !ours {
@@ -325,7 +351,7 @@ impl Session {
     }
 
     fn settle(&self, report: Report, acknowledge: bool) {
-        let (intake, inbox) = (self.fleet.intake.clone(), self.inbox.clone());
+        let (intake, mut inbox) = (self.fleet.intake.clone(), self.inbox.clone());
         let attempt = report.attempt.clone();
         tokio::spawn(async move {
             let answer = match (intake.settle(report).await, acknowledge) {
@@ -351,7 +377,9 @@ impl Session {
     }
 
     /// Enters the end: orders never sent become runnable again, the rest is unknown.
-    async fn leave(self, mut orders: mpsc::Receiver<Order>) {
+    async fn leave(&self, queues: Queues) {
+        let Queues { inward, mut orders } = queues;
+        drop(inward);
         orders.close();
         let mut unsent = Vec::new();
         while let Ok(order) = orders.try_recv() {
@@ -373,15 +401,20 @@ impl Session {
     }
 }
 
-async fn read_all(channel: ChannelId, mut frames: FrameReader, inbox: mpsc::Sender<Inward>) {
+/// What a stream brings next. Dropped before its end, it has lost nothing.
+async fn read(channel: ChannelId, frames: &mut FrameReader) -> Inward {
+    match frames.next().await {
+        Ok(Some(message)) => Inward::Frame(channel, Box::new(message)),
+        Ok(None) => Inward::Ended(channel),
+        Err(ReadError::Frame(error)) => Inward::Broken(error.to_string()),
+        // A stream reset by the agent carries nothing more; a lost connection says so itself.
+        Err(ReadError::Stream(_)) => Inward::Ended(channel),
+    }
+}
+
+async fn read_all(channel: ChannelId, mut frames: FrameReader, mut inbox: mpsc::Sender<Inward>) {
     loop {
-        let inward = match frames.next().await {
-            Ok(Some(message)) => Inward::Frame(channel, Box::new(message)),
-            Ok(None) => Inward::Ended(channel),
-            Err(ReadError::Frame(error)) => Inward::Broken(error.to_string()),
-            // A stream reset by the agent carries nothing more; a lost connection says so itself.
-            Err(ReadError::Stream(_)) => Inward::Ended(channel),
-        };
+        let inward = read(channel, &mut frames).await;
         let last = !matches!(inward, Inward::Frame(..));
         if inbox.send(inward).await.is_err() || last {
             return;
@@ -401,5 +434,24 @@ fn ended_by(error: &ConnectionError) -> String {
         | ConnectionError::ConnectionClosed(_)
         | ConnectionError::Reset
         | ConnectionError::CidsExhausted => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of the future of a function of three arguments.
+    fn future_bytes<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Idle sessions are many, and what each keeps grows by one stray `.await`.
+    #[test]
+    fn a_session_that_waits_takes_little_memory() {
+        let waiting = future_bytes(serve as fn(_, _, _) -> _);
+        assert!(waiting <= 1024, "the future of a session takes {waiting} bytes");
+        let kept = size_of::<Session>();
+        assert!(kept <= 640, "a session takes {kept} bytes");
     }
 }

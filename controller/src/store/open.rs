@@ -18,6 +18,9 @@ use super::{Backend, DatabaseUrl, Store, StoreError, migrate};
 
 /// Connections that read SQLite.
 const SQLITE_READERS_MAX: u32 = 4;
+/// KiB of pages each of them keeps: little, since a commit makes them forget all, and the pages
+/// stand in the system's memory anyway.
+const SQLITE_READER_CACHE_KIB: u32 = 512;
 /// Connections to PostgreSQL.
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// Statements each connection keeps prepared.
@@ -60,10 +63,14 @@ impl Store {
                 let mut connection =
                     SqliteConnection::connect_with(&writing).await.map_err(failed)?;
                 migrate::migrate(&mut Tx::Sqlite(&mut connection)).await?;
+                // SQLite reads a negative number as KiB.
+                let reading = options
+                    .pragma("query_only", "ON")
+                    .pragma("cache_size", format!("-{SQLITE_READER_CACHE_KIB}"));
                 let readers = SqlitePoolOptions::new()
                     .max_connections(SQLITE_READERS_MAX)
                     .acquire_timeout(Duration::from_secs(ACQUIRE_SECS))
-                    .connect_with(options.pragma("query_only", "ON"))
+                    .connect_with(reading)
                     .await
                     .map_err(failed)?;
                 Backend::Sqlite { writer: Writer::start(connection, committed.clone()), readers }
