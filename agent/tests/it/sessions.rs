@@ -299,3 +299,24 @@ async fn a_revoked_host_keeps_trying_at_the_slowest_pace() {
     shutdown.cancel();
     soon("the end of the agent", agent.stopped()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_controller_of_another_version_is_told_with_the_side_to_upgrade() {
+    for side in ["the agent", "the controller"] {
+        let controller = Controller::start();
+        let dir = enrolled(&controller).await;
+        let (hand, shutdown) = (Hand::quick(), CancellationToken::new());
+        let mut agent = agent(dir.path(), &hand, &shutdown);
+        let mut peer = controller.session().await;
+        let message = format!("no common protocol version: upgrade {side}");
+        let refused = ToAgent::Refused { code: "VERSION_MISMATCH".to_owned(), message };
+        peer.control.say(&refused).await;
+        let waiting = agent.status.wait_for(|status| matches!(status, Status::Waiting { .. }));
+        let status = soon("a wait", waiting).await.unwrap().clone();
+        let Status::Waiting { reason, .. } = status else { panic!("{status:?}") };
+        let upgrade = format!("upgrade {side} (VERSION_MISMATCH)");
+        assert!(reason.contains(&upgrade), "{reason}");
+        shutdown.cancel();
+        soon("the end of the agent", agent.stopped()).await.unwrap();
+    }
+}

@@ -19,6 +19,8 @@ use super::problem::ApiError;
 /// Largest request body, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+const OBJECT_EXPECTED: &str = "an object is expected here";
+
 /// A JSON body, with its bytes' use for recognising a repeated request.
 #[derive(Debug)]
 pub(crate) struct Json<T>(pub T, pub Bytes);
@@ -82,7 +84,13 @@ fn parse<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, ApiError> {
             serde_json::error::Category::Data => wrong_shape(&place, &error.to_string()),
             serde_json::error::Category::Syntax
             | serde_json::error::Category::Eof
-            | serde_json::error::Category::Io => not_json(&error),
+            | serde_json::error::Category::Io => {
+                match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+                    // An array with more members than the object it is taken for has fields.
+                    Ok(_) => ApiError::field("INVALID_REQUEST", place, OBJECT_EXPECTED),
+                    Err(_) => not_json(&error),
+                }
+            }
         }
     })?;
     reader.end().map_err(|error| not_json(&error))?;
@@ -90,7 +98,7 @@ fn parse<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, ApiError> {
     let raw: Value = serde_json::from_slice(bytes).map_err(|error| not_json(&error))?;
     let read = serde_json::to_value(&value).map_err(|error| not_json(&error))?;
     match array_for_object(&raw, &read, String::new()) {
-        Some(place) => Err(ApiError::field("INVALID_REQUEST", place, "an object is expected here")),
+        Some(place) => Err(ApiError::field("INVALID_REQUEST", place, OBJECT_EXPECTED)),
         None => Ok(value),
     }
 }

@@ -95,15 +95,15 @@ pub(crate) fn complete(generated: &utoipa::openapi::OpenApi) -> Value {
     document["security"] = json!([{}, { "bearer": [] }]);
     if let Some(paths) = document["paths"].as_object_mut() {
         for (path, operations) in paths {
-            for operation in operations.as_object_mut().into_iter().flatten().map(|(_, op)| op) {
-                complete_operation(path, operation);
+            for (method, operation) in operations.as_object_mut().into_iter().flatten() {
+                complete_operation(path, method, operation);
             }
         }
     }
     document
 }
 
-fn complete_operation(path: &str, operation: &mut Value) {
+fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     let has_body = operation.get("requestBody").is_some();
     let mut general = vec![("500", "A defect of the controller.")];
     if ["/livez", "/readyz"].contains(&path) {
@@ -124,7 +124,8 @@ fn complete_operation(path: &str, operation: &mut Value) {
     if path.starts_with("/api") && operation["operationId"] != Value::Null && has_body {
         general.push(("415", "The body is not `application/json`."));
     }
-    if has_body {
+    // Those that want no body read it all the same, to refuse what would be ignored.
+    if method != "get" {
         general.push(("413", TOO_LARGE));
     }
     if names_idempotency(operation) {

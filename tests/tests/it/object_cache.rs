@@ -1,8 +1,11 @@
 //! Switching and purging a real Redis, and the ways it can be in the way.
 
-use hostler_protocol::job::{AppKind, EnvironmentDoc, PurgeResult, PurgeScope, ToggleResult};
+use hostler_protocol::job::{
+    AppKind, EnvironmentDoc, PurgeResult, PurgeScope, Retry, ToggleResult,
+};
 use hostler_tests::servers::redis::Redis;
 use hostler_tests::servers::{free_port, write};
+use rustix::process::Signal;
 
 use crate::stand::{Options, Stand, error, result};
 
@@ -221,6 +224,38 @@ async fn a_document_root_nobody_needs_is_no_error() {
     let finding = checked.findings.iter().find(|finding| finding.check == "docroot").unwrap();
     assert_eq!((finding.severity, checked.ok), (Severity::Warning, true), "{checked:#?}");
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
+}
+
+#[tokio::test]
+async fn a_purge_whose_redis_cannot_be_used_removes_nothing() {
+    let stand = Stand::start("");
+    let mut redis = Redis::start(Some("sesame"), "").unwrap();
+    let site = stand.site("shop", &Options::default());
+    let shop = stand.with_redis(site.clone(), redis.port, "sesame", "p:");
+    let on = stand.toggle_spec(&shop, Some(true), Some(true));
+    result::<ToggleResult>(&stand.run(on).await);
+    set(&redis, &["p:1", "p:2", "q:1"]);
+    assert_eq!([stand.status(&shop, "/"), stand.status(&shop, "/")], ["MISS", "HIT"]);
+    let wrong = stand.with_redis(site.clone(), redis.port, "wrong", "p:");
+    let (code, _) = error(&stand.purge(&wrong, PurgeScope::All, false).await);
+    assert_eq!(code, "REDIS_AUTH_FAILED");
+    let down = stand.with_redis(site.clone(), free_port().unwrap(), "sesame", "p:");
+    let outcome = stand.purge(&down, PurgeScope::All, false).await;
+    assert_eq!(error(&outcome).0, "REDIS_UNREACHABLE");
+    assert_eq!(outcome.error.unwrap().retry, Retry::Later, "it may be up again by then");
+    // So slow that it does not answer at all: the same server, stopped in its tracks.
+    let slow = stand.with_redis(site, redis.port, "sesame", "p:");
+    redis.process().signal(Signal::STOP);
+    let outcome = stand.purge(&slow, PurgeScope::All, false).await;
+    redis.process().signal(Signal::CONT);
+    assert_eq!(error(&outcome).0, "REDIS_TIMEOUT");
+    assert_eq!(outcome.error.unwrap().retry, Retry::Later);
+    assert_eq!(keys(&redis), ["p:1", "p:2", "q:1"], "half a purge was made");
+    assert_eq!(stand.status(&shop, "/"), "HIT", "half a purge was made");
+
+    let purged: PurgeResult = result(&stand.purge(&slow, PurgeScope::All, false).await);
+    assert_eq!((purged.redis.unwrap().removed, purged.fastcgi.unwrap().removed), (2, 1));
+    assert_eq!(keys(&redis), ["q:1"]);
 }
 
 const CONFIG: &str = "<?php\ndefine( 'DB_PASSWORD', 'x' );\nrequire_once 'wp-settings.php';\n";

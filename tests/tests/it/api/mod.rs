@@ -9,3 +9,4 @@ mod events;
 mod jobs;
 mod rig;
 mod shape;
+mod strict;

@@ -148,13 +148,21 @@ pub(super) async fn enrol(
     controller: &Controller,
     request: EnrolRequest,
 ) -> Result<Enrolled, String> {
+    enrol_or_why(controller, request).await.map_err(|(code, _)| code)
+}
+
+/// The same; the error is the refusal's code and message.
+pub(super) async fn enrol_or_why(
+    controller: &Controller,
+    request: EnrolRequest,
+) -> Result<Enrolled, (String, String)> {
     let pin = controller.app().join.pin;
     let connection = connect(controller.ready.agents, pin, ALPN_ENROL, None).await.unwrap();
     let mut stream = Stream::open(&connection).await;
     stream.send(&ToController::Enrol(request)).await;
     match stream.next().await {
         Some(ToAgent::Enrolled(enrolled)) => Ok(enrolled),
-        Some(ToAgent::EnrolRefused { code, .. }) => Err(code),
+        Some(ToAgent::EnrolRefused { code, message }) => Err((code, message)),
         other => panic!("an enrolment must be answered, got {other:?}"),
     }
 }

@@ -1,12 +1,14 @@
 //! Tokens become hosts, and nothing else does.
 
 use hostler_controller::clock::Clock;
-use hostler_protocol::ALPN_ENROL;
 use hostler_protocol::message::{ToAgent, ToController, close};
+use hostler_protocol::{ALPN_ENROL, codec};
 
 use super::agent::{
-    Stream, close_code, connect, enrol, hello, key_sha256, new_host, new_key, request, session,
+    Stream, close_code, connect, enrol, enrol_or_why, hello, key_sha256, new_host, new_key,
+    request, session,
 };
+use super::hostile::bad_frames;
 use super::{Controller, directory, now_micros};
 
 #[tokio::test]
@@ -52,9 +54,13 @@ async fn forged_and_foreign_tokens_are_refused_alike() {
     let last = unsigned.csr.len() - 1;
     unsigned.csr[last] ^= 1;
     assert_eq!(enrol(&controller, unsigned).await.unwrap_err(), "CSR_INVALID");
-    let mut ancient = request(&token, &secret, &key);
-    (ancient.version_min, ancient.version_max) = (0, 0);
-    assert_eq!(enrol(&controller, ancient).await.unwrap_err(), "VERSION_MISMATCH");
+    for (versions, side) in [((0, 0), "upgrade the agent"), ((7, 9), "upgrade the controller")] {
+        let mut other = request(&token, &secret, &key);
+        (other.version_min, other.version_max) = versions;
+        let (code, message) = enrol_or_why(&controller, other).await.unwrap_err();
+        assert_eq!(code, "VERSION_MISMATCH");
+        assert!(message.ends_with(side), "{message}");
+    }
     assert!(enrol(&controller, request(&token, &secret, &key)).await.is_ok());
     controller.stop().await;
 }
@@ -86,10 +92,23 @@ async fn anything_but_a_request_ends_an_enrolment() {
     let (_dir, path) = directory();
     let controller = Controller::start(&path).await;
     let pin = controller.app().join.pin;
-    let connection = connect(controller.ready.agents, pin, ALPN_ENROL, None).await.unwrap();
-    let mut stream = Stream::open(&connection).await;
-    stream.send(&ToController::Hello(hello(&[], &[]))).await;
-    assert_eq!(close_code(&connection).await, u64::from(close::PROTOCOL));
+    let (token, secret) = controller.token(Some("web-1")).await;
+    let key = new_key();
+    let right = request(&token, &secret, &key);
+    let mut cases = bad_frames(&ToController::Enrol(right.clone()));
+    let hello = codec::encode(&ToController::Hello(hello(&[], &[]))).unwrap();
+    cases.push(("another message", hello, false));
+    for (name, bytes, finish) in cases {
+        let connection = connect(controller.ready.agents, pin, ALPN_ENROL, None).await.unwrap();
+        let mut stream = Stream::open(&connection).await;
+        stream.send.write_all(&bytes).await.unwrap();
+        if finish {
+            stream.send.finish().unwrap();
+        }
+        assert_eq!(close_code(&connection).await, u64::from(close::PROTOCOL), "{name}");
+    }
+    // Nothing of it was taken for a use of the token.
+    assert!(enrol(&controller, right).await.is_ok());
     controller.stop().await;
 }
 

@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use hostler_controller::clock::Clock;
+use hostler_controller::pki::{Authority, Request};
 use hostler_protocol::codec;
-use hostler_protocol::message::{Hello, ToAgent, ToController, close};
+use hostler_protocol::message::{AttemptRef, Hello, ToAgent, ToController, close};
 use hostler_protocol::{ALPN_SESSION, FRAME_BYTES_MAX};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, SanType};
 
 use super::agent::{
     Identity, Stream, close_code, connect, dial, hello, new_host, new_key, session,
 };
-use super::{Controller, directory, now_micros};
+use super::{Controller, config, directory, now_micros};
 
 #[tokio::test]
 async fn no_certificate_no_session() {
@@ -83,6 +84,31 @@ async fn a_certificate_serves_only_with_the_key_that_is_enrolled() {
 }
 
 #[tokio::test]
+async fn a_certificate_of_another_hosts_id_is_worthless() {
+    let (_dir, path) = directory();
+    let controller = Controller::start(&path).await;
+    let victim = new_host(&controller, "victim").await;
+    let thief = new_host(&controller, "thief").await;
+    let mut live = session(&controller, &victim, hello(&[], &[])).await;
+    // Signed by the real authority, for the victim's id and the thief's key: as bad as it gets.
+    let authority = Authority::open(&config(&path).pki_dir(), Clock::system()).unwrap();
+    for key in [thief.key, new_key()] {
+        let csr = CertificateParams::default().serialize_request(&key).unwrap();
+        let request = Request::check(csr.der()).unwrap();
+        let chain = authority.sign_host(&request, &victim.enrolled.host).unwrap().chain;
+        let pin = controller.app().join.pin;
+        let certificate = Some((chain, &key));
+        let connection =
+            connect(controller.ready.agents, pin, ALPN_SESSION, certificate).await.unwrap();
+        assert_eq!(close_code(&connection).await, u64::from(close::UNAUTHENTICATED));
+    }
+    // The victim's own session was not even replaced.
+    live.control.send(&ToController::Heartbeat { sequence: 1, running: Vec::new() }).await;
+    assert_eq!(live.control.next().await, Some(ToAgent::HeartbeatAck { sequence: 1 }));
+    controller.stop().await;
+}
+
+#[tokio::test]
 async fn a_revocation_closes_the_live_session_within_a_second_and_lasts() {
     let (_dir, path) = directory();
     let controller = Controller::start(&path).await;
@@ -135,6 +161,30 @@ async fn versions_that_do_not_meet_say_which_side_to_upgrade() {
     controller.stop().await;
 }
 
+/// A name, bytes, and whether the stream ends after them.
+pub(super) type Case = (&'static str, Vec<u8>, bool);
+
+/// What is no frame, made from one that is.
+pub(super) fn bad_frames(good: &ToController) -> Vec<Case> {
+    let good = codec::encode(good).unwrap();
+    let mut trailing = good.clone();
+    trailing.push(0);
+    trailing[3] += 1;
+    let oversized = u32::try_from(FRAME_BYTES_MAX + 1).unwrap().to_be_bytes().to_vec();
+    vec![
+        ("oversized", oversized, false),
+        ("truncated", good[..good.len() - 1].to_vec(), true),
+        ("cut off in its length", good[..3].to_vec(), true),
+        ("trailing", trailing, false),
+        ("unknown", vec![0, 0, 0, 1, 200], false),
+        ("empty", vec![0, 0, 0, 0], false),
+    ]
+}
+
+fn out_of_place(message: &ToController) -> Case {
+    ("out of place", codec::encode(message).unwrap(), false)
+}
+
 #[tokio::test]
 async fn bad_frames_end_their_session_and_no_other() {
     let (_dir, path) = directory();
@@ -143,27 +193,27 @@ async fn bad_frames_end_their_session_and_no_other() {
     let bad = new_host(&controller, "bad").await;
     let mut bystander = session(&controller, &good, hello(&[], &[])).await;
 
-    let beat =
-        codec::encode(&ToController::Heartbeat { sequence: 1, running: Vec::new() }).unwrap();
-    let mut trailing = beat.clone();
-    trailing.push(0);
-    trailing[3] += 1;
-    let oversized = u32::try_from(FRAME_BYTES_MAX + 1).unwrap().to_be_bytes().to_vec();
-    let cases: [(&str, Vec<u8>, bool); 6] = [
-        ("oversized", oversized, false),
-        ("truncated", beat[..beat.len() - 1].to_vec(), true),
-        ("trailing", trailing, false),
-        ("unknown", vec![0, 0, 0, 1, 200], false),
-        ("empty", vec![0, 0, 0, 0], false),
-        ("out of place", codec::encode(&ToController::Hello(hello(&[], &[]))).unwrap(), false),
-    ];
-    for (name, bytes, finish) in cases {
+    let beat = ToController::Heartbeat { sequence: 1, running: Vec::new() };
+    let attempt = AttemptRef { job: controller.app().clock.new_job_id().unwrap(), attempt: 1 };
+    let on_control = [bad_frames(&beat), vec![out_of_place(&ToController::Hello(hello(&[], &[])))]];
+    let on_job = [bad_frames(&ToController::Accepted { attempt }), vec![out_of_place(&beat)]];
+    for (name, bytes, finish) in on_control.concat() {
         let mut live = session(&controller, &bad, hello(&[], &[])).await;
         live.control.send.write_all(&bytes).await.unwrap();
         if finish {
             live.control.send.finish().unwrap();
         }
         assert_eq!(close_code(&live.connection).await, u64::from(close::PROTOCOL), "{name}");
+    }
+    for (name, bytes, finish) in on_job.concat() {
+        let live = session(&controller, &bad, hello(&[], &[])).await;
+        let mut stream = Stream::open(&live.connection).await;
+        stream.send.write_all(&bytes).await.unwrap();
+        if finish {
+            stream.send.finish().unwrap();
+        }
+        let code = close_code(&live.connection).await;
+        assert_eq!(code, u64::from(close::PROTOCOL), "{name}, on a job's stream");
     }
     bystander.control.send(&ToController::Heartbeat { sequence: 9, running: Vec::new() }).await;
     assert_eq!(bystander.control.next().await, Some(ToAgent::HeartbeatAck { sequence: 9 }));

@@ -1,5 +1,10 @@
 //! What dies in the middle comes back to one defined end.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use hostler_tests::servers::SERVER_SECS_MAX;
 use hostler_tests::system::{Site, System};
 use serde_json::json;
 
@@ -66,6 +71,68 @@ fn an_agent_killed_again_and_again_leaves_every_job_in_one_defined_end() {
     assert_eq!(job["state"], "succeeded", "{job:#}\n{}", system.host.agent_log());
     assert_eq!(site.cache_status("/").unwrap(), "MISS");
     assert_eq!(site.cache_status("/").unwrap(), "HIT");
+}
+
+/// Waits until a job's events tell of it; gives up when the job is over.
+fn told_of(system: &System, job: &str, kind: &str, step: &str) -> bool {
+    let path = format!("/api/jobs/{job}/events");
+    let mut stream = TcpStream::connect(("127.0.0.1", system.controller.api_port)).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(SERVER_SECS_MAX))).unwrap();
+    let port = system.controller.api_port;
+    let asked = format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+    stream.write_all(asked.as_bytes()).unwrap();
+    let lines = BufReader::new(stream).lines();
+    lines.map_while(Result::ok).any(|line| {
+        let Some(data) = line.strip_prefix("data: ") else { return false };
+        let event: serde_json::Value = serde_json::from_str(data).unwrap_or_default();
+        event["kind"] == kind && (step.is_empty() || event["document"]["step"] == step)
+    })
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_of_a_job_leaves_it_with_one_defined_end() {
+    let mut system = System::start().unwrap();
+    let site = Site::create(&system.controller, &system.host, "shop").unwrap();
+    let path = format!("/api/environments/{}/cache", site.environment);
+    // From the claim to the acknowledgement: each is one more thing that is on disk, here or there.
+    let moments = [
+        ("job.queued", ""),
+        ("job.started", ""),
+        ("job.accepted", ""),
+        ("job.progress", "policy"),
+        ("job.progress", "nginx_test_before"),
+        ("job.progress", "includes"),
+        ("job.progress", "stage"),
+        ("job.progress", "swap"),
+        ("job.progress", "nginx_test"),
+        ("job.progress", "reload"),
+        ("job.progress", "generation"),
+        ("job.progress", "effect"),
+        ("job.progress", "commit"),
+        ("job.succeeded", ""),
+    ];
+    let mut cut_off = 0;
+    for (round, (kind, step)) in moments.into_iter().enumerate() {
+        let on = round % 2 == 0;
+        let body = json!({ "fastcgi_cache_enabled": on });
+        let accepted = system.controller.call("PATCH", &path, Some(&body)).unwrap();
+        let id = accepted.expect(202).unwrap()["job_id"].as_str().unwrap().to_owned();
+        assert!(told_of(&system, &id, kind, step), "the job was never at {kind} {step}");
+        system.host.kill_agent();
+        system.host.run_agent().unwrap();
+        let ended = system.controller.wait_job(&id, &["succeeded", "failed", "held"]).unwrap();
+        let told = || format!("killed at {kind} {step}: {ended:#}\n{}", system.host.agent_log());
+        assert_eq!(ended["state"], "succeeded", "{}", told());
+        let (attempt, crashes) = (&ended["attempt"], &ended["crashes"]);
+        assert!(attempt == 1 || (attempt == 2 && ended["failures"] == 0), "{}", told());
+        cut_off += crashes.as_u64().unwrap();
+        // What the database says is so.
+        let state = system.controller.call("GET", &path, None).unwrap().expect(200).unwrap();
+        assert_eq!(state["fastcgi"]["applied"], on, "{state:#}");
+        let first = site.cache_status("/").unwrap();
+        assert_eq!(first == "OFF", !on, "it says {first}\n{}", told());
+    }
+    assert!(cut_off > 0, "no kill came in time to cut anything off");
 }
 
 #[test]

@@ -2,5 +2,6 @@
 //! happens to a job when some of them die.
 
 mod database;
+mod enrolment;
 mod faults;
 mod main_job;
