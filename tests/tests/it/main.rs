@@ -16,6 +16,7 @@ mod probe_origin;
 mod purge;
 #[cfg(test)]
 mod recovery;
+mod removal;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
