@@ -184,7 +184,7 @@ impl App {
                 attempt: store_attempt(&report.attempt),
                 host: report.host,
                 outcome: report.outcome,
-                template: Template::clone(&template),
+                template,
             });
         }
         if !settlements.is_empty() {

@@ -7,13 +7,13 @@ use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::OutcomeState;
 use serde_json::json;
 
-use super::db::{Tx, Value};
+use super::db::Tx;
 use super::error::Failure;
 use super::types::{SLICE_MAX, SettleAnswer, Settlement};
 use super::unit::{Done, Operation};
 use super::{Store, StoreError, change, environments, jobs};
 use crate::domain::decide::job::event;
-use crate::domain::decide::settle::settle;
+use crate::domain::decide::settle::{ignores_environment, settle};
 use crate::domain::{Change, Environment, EventKind, JobState, Micros, NewEvent};
 
 impl Store {
@@ -59,10 +59,14 @@ impl Operation for Settle {
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<Self::Reply>, Failure> {
+        let looked_at = self
+            .settlements
+            .iter()
+            .filter(|one| !ignores_environment(one.template.job_type, &one.outcome));
+        let mut environments =
+            lock_environments(tx, looked_at.map(|one| &one.attempt.job).collect()).await?;
         let ids: Vec<&JobId> = self.settlements.iter().map(|one| &one.attempt.job).collect();
-        let all = jobs::json_ids(ids.iter().copied());
-        let mut environments = lock_environments(tx, all.clone()).await?;
-        let mut rows = jobs::load(tx, all).await?;
+        let mut rows = jobs::load(tx, jobs::json_ids(ids.iter().copied())).await?;
         let missing: Vec<&JobId> = ids.into_iter().filter(|id| !rows.contains_key(*id)).collect();
         if !missing.is_empty() {
             rows.extend(jobs::load_history(tx, jobs::json_ids(missing)).await?);
@@ -72,6 +76,10 @@ impl Operation for Settle {
         for settlement in &self.settlements {
             let answer = match rows.get_mut(&settlement.attempt.job) {
                 Some(row) => {
+                    // Or its environment would not be among those that were loaded.
+                    if row.job.job_type != settlement.template.job_type {
+                        return Err(Failure::unreadable("a job whose template is of another type"));
+                    }
                     let newer_waits = covered.contains(&row.job.id);
                     one(row, settlement, &mut environments, newer_waits, self.now, &mut outcome)
                 }
@@ -114,7 +122,8 @@ fn one(
     for change in decision.changes {
         match &change {
             Change::UpdateJob { job, .. } if job.id == row.job.id => {
-                row.job = (**job).clone();
+                // It no longer runs: whatever else comes for it is late.
+                row.job.state = job.state;
                 outcome.job_changes.push(change);
                 continue;
             }
@@ -174,16 +183,19 @@ async fn covered(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<BTreeSet
 /// The environments these jobs work on, locked before the jobs are, as everywhere.
 async fn lock_environments(
     tx: &mut Tx<'_>,
-    ids: Value,
+    jobs: Vec<&JobId>,
 ) -> Result<BTreeMap<EnvironmentId, Environment>, Failure> {
+    if jobs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let dialect = tx.dialect();
     let source = dialect.source(1, &["id"]);
     let sql = format!(
         "SELECT {} FROM environments e WHERE e.id IN (SELECT j.environment_id FROM jobs j \
-         JOIN {source} ON j.id = v.id) ORDER BY e.id{}",
-        environments::COLUMNS,
-        dialect.for_update()
+         JOIN {source} ON j.id = v.id){}",
+        dialect.packed(environments::COLUMNS),
+        dialect.ordered_for_update("e.id")
     );
-    let found = tx.fetch_as(sql, &[ids], environments::read).await?;
+    let found = tx.fetch_packed(sql, &[jobs::json_ids(jobs)], environments::read).await?;
     Ok(found.into_iter().map(|environment| (environment.id.clone(), environment)).collect())
 }

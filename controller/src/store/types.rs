@@ -1,5 +1,7 @@
 //! What the store is asked and what it answers, beside the domain's own types.
 
+use std::sync::Arc;
+
 use hostler_protocol::id::{EnvironmentId, HostId, JobId, SiteId};
 use hostler_protocol::job::{JobType, Outcome, Progress};
 
@@ -61,7 +63,8 @@ pub struct Settlement {
     /// Who says so: only the job's own host is believed.
     pub host: HostId,
     pub outcome: Outcome,
-    pub template: Template,
+    /// What the job runs by; of the job's own type.
+    pub template: Arc<Template>,
 }
 
 /// What became of a settlement. All but an error are final: the outcome may be acknowledged.

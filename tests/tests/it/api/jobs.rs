@@ -51,7 +51,7 @@ impl World {
             attempt: AttemptRef { job: job.id.clone(), attempt: job.attempt },
             host: self.host.clone(),
             outcome,
-            template: app.templates.for_type(job.job_type).as_ref().clone(),
+            template: app.templates.for_type(job.job_type),
         };
         app.store.settle(&[settlement], app.clock.now()).await.unwrap();
     }
