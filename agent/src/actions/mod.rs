@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{Code, EnvironmentDoc, JobSpec, Outcome, OutcomeState, StepReport};
+use hostler_protocol::job::{
+    Code, EnvironmentDoc, Executor, JobDoc, JobSpec, Outcome, OutcomeState, StepReport,
+};
 use serde_json::Value;
 
 use crate::clock::Clock;
@@ -63,15 +65,15 @@ impl Actions {
     }
 
     /// Runs one attempt to its end. Never panics: that, too, is an outcome.
-    pub async fn run(&self, spec: JobSpec, context: JobContext) -> Outcome {
+    pub async fn run(&self, doc: JobDoc, context: JobContext) -> Outcome {
         let clock = &self.tools.clock;
         let started_at_us = clock.now_us();
         let mut run = Run::new(context, clock.clone(), self.tools.faults.clone());
-        let work = Box::pin(self.dispatch(&mut run, &spec));
+        let work = Box::pin(self.dispatch(&mut run, &doc));
         let ended = AssertUnwindSafe(work).catch_unwind().await;
         let mut put_right = Vec::new();
         if ended.is_err() {
-            put_right = self.put_right(&spec.environment().id).await;
+            put_right = self.put_right(&doc.spec.environment().id).await;
         }
         let ended = ended.unwrap_or_else(|panic| {
             let what = panic
@@ -109,7 +111,8 @@ impl Actions {
         recover::recover(&self.tools).await
     }
 
-    async fn dispatch(&self, run: &mut Run, spec: &JobSpec) -> Result<Value, Failure> {
+    async fn dispatch(&self, run: &mut Run, doc: &JobDoc) -> Result<Value, Failure> {
+        let spec = &doc.spec;
         run.step("policy", async {
             if !self.tools.policy.allows(spec.job_type()) {
                 let name = spec.job_type().as_str();
@@ -120,11 +123,18 @@ impl Actions {
             Ok(((), "permitted".to_owned()))
         })
         .await?;
+        if doc.executor == Executor::Ansible {
+            let message = "this agent runs no playbooks";
+            return Err(Failure::new(Code::AnsibleMissing, message));
+        }
         match spec {
             JobSpec::EnvCacheToggle(spec) => document(toggle::run(&self.tools, run, spec).await?),
             JobSpec::CachePurge(spec) => document(purge::run(&self.tools, run, spec).await?),
             JobSpec::EnvCheck(spec) => document(check::run(&self.tools, run, spec).await?),
             JobSpec::EnvDelete(spec) => document(remove::run(&self.tools, run, spec).await?),
+            JobSpec::CacheWarm(_) | JobSpec::CacheFacts(_) | JobSpec::CacheExplain(_) => {
+                Err(Failure::new(Code::UnknownJobType, "not built yet"))
+            }
         }
     }
 }

@@ -1,7 +1,9 @@
 //! `cache_purge`: remove entries from an environment's caches, object cache first, so that pages
 //! rendered meanwhile are not made from old objects.
 
-use hostler_protocol::job::{Code, FastcgiPurge, PurgeResult, PurgeScope, PurgeSpec, RedisPurge};
+use hostler_protocol::job::{
+    Code, FastcgiPurge, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisPurge,
+};
 
 use crate::host::redis::Removed;
 use crate::steps::effect::Live;
@@ -22,7 +24,11 @@ pub(super) async fn run(
     let pages = match &spec.scope {
         PurgeScope::All => Vec::new(),
         PurgeScope::Urls { urls } => purge::pages(&environment.domain, urls)?,
+        PurgeScope::Select(_) => return Err(unsupported()),
     };
+    if spec.mode != PurgeMode::Hard {
+        return Err(unsupported());
+    }
     let applied = state::load(tools, &environment.id).await?;
     let cache = match &environment.fastcgi {
         Some(fastcgi) if spec.caches.fastcgi => {
@@ -57,6 +63,7 @@ pub(super) async fn run(
                         purge::urls(fastcgi, cancel, cache, live, urls, &pages, spec.dry_run)
                             .await?
                     }
+                    PurgeScope::Select(_) => return Err(unsupported()),
                 };
                 let message = told(&purged, spec.dry_run);
                 Ok((purged, message))
@@ -72,6 +79,10 @@ fn told(purged: &FastcgiPurge, dry_run: bool) -> String {
     let verb = if dry_run { "would be removed" } else { "removed" };
     let found = if dry_run { purged.found } else { purged.removed };
     format!("{more}{found} entries ({} bytes) {verb}", purged.bytes)
+}
+
+fn unsupported() -> Failure {
+    Failure::new(Code::ModeNotSupported, "this agent cannot do that yet")
 }
 
 fn absent(what: &str) -> Failure {

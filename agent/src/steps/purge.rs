@@ -225,7 +225,7 @@ fn result(tally: Tally, counted: bool) -> FastcgiPurge {
         removed: tally.removed,
         bytes: tally.bytes,
         counted,
-        urls: Vec::new(),
+        ..FastcgiPurge::default()
     }
 }
 
@@ -289,6 +289,9 @@ pub async fn urls(
                 found: tally.found,
                 removed: tally.removed,
                 bytes: tally.bytes,
+                softened: 0,
+                refreshed: 0,
+                failed: 0,
                 before: before.get(place).map(|peek| peek.status),
                 after: after.get(place).map(|peek| peek.status),
             }

@@ -281,6 +281,7 @@ pub(crate) mod tests {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1000 },
+            executor: None,
         }
     }
 

@@ -70,6 +70,9 @@ fn job_type(job_type: views::JobType) -> JobType {
         views::JobType::CachePurge => JobType::CachePurge,
         views::JobType::EnvCheck => JobType::EnvCheck,
         views::JobType::EnvDelete => JobType::EnvDelete,
+        views::JobType::CacheWarm => JobType::CacheWarm,
+        views::JobType::CacheFacts => JobType::CacheFacts,
+        views::JobType::CacheExplain => JobType::CacheExplain,
     }
 }
 

@@ -200,6 +200,9 @@ pub fn job_type(job_type: wire::JobType) -> views::JobType {
         wire::JobType::CachePurge => views::JobType::CachePurge,
         wire::JobType::EnvCheck => views::JobType::EnvCheck,
         wire::JobType::EnvDelete => views::JobType::EnvDelete,
+        wire::JobType::CacheWarm => views::JobType::CacheWarm,
+        wire::JobType::CacheFacts => views::JobType::CacheFacts,
+        wire::JobType::CacheExplain => views::JobType::CacheExplain,
     }
 }
 

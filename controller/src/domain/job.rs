@@ -152,6 +152,12 @@ impl Lane {
     pub fn environment(id: &EnvironmentId) -> Self {
         Self(id.as_str().to_owned())
     }
+
+    /// The lane of an environment's warm-ups.
+    #[must_use]
+    pub fn warm(id: &EnvironmentId) -> Self {
+        Self(format!("{}/warm", id.as_str()))
+    }
 }
 
 /// One unit of work on one host.

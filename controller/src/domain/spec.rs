@@ -1,9 +1,10 @@
 //! What a claimed job is told to do: resolved when it is claimed, never when it was asked for.
 
-use super::decide::cache::purge_ask;
+use super::decide::cache::{purge_ask, urls_asked};
 use super::{Environment, Job};
 use hostler_protocol::job::{
-    CheckSpec, Code, JobError, JobSpec, JobType, PurgeSpec, RemoveSpec, ToggleSpec,
+    CheckSpec, Code, ExplainSpec, FactsSpec, JobError, JobSpec, JobType, PurgeSpec, RemoveSpec,
+    ToggleSpec, WarmSpec,
 };
 
 /// The specification of a claimed job. A toggle takes the flags as they are desired now.
@@ -34,10 +35,27 @@ pub fn resolve(
                 environment: doc,
                 caches: asked.caches,
                 scope: asked.scope,
+                mode: asked.mode,
                 dry_run: asked.dry_run,
             })
         }
         JobType::EnvCheck => JobSpec::EnvCheck(CheckSpec { environment: doc }),
         JobType::EnvDelete => JobSpec::EnvDelete(RemoveSpec { environment: doc, generation }),
+        JobType::CacheWarm => JobSpec::CacheWarm(WarmSpec {
+            environment: doc,
+            urls: urls_asked(&job.request)
+                .ok_or_else(|| invalid("the warm-up's request cannot be read".to_owned()))?,
+            wanted_at_us: job.created_at.0,
+        }),
+        JobType::CacheFacts => JobSpec::CacheFacts(FactsSpec { environment: doc }),
+        JobType::CacheExplain => JobSpec::CacheExplain(ExplainSpec {
+            environment: doc,
+            url: job
+                .request
+                .get("url")
+                .and_then(serde_json::Value::as_str)
+                .ok_or_else(|| invalid("the request to explain cannot be read".to_owned()))?
+                .to_owned(),
+        }),
     })
 }

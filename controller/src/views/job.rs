@@ -13,6 +13,9 @@ pub enum JobType {
     CachePurge,
     EnvCheck,
     EnvDelete,
+    CacheWarm,
+    CacheFacts,
+    CacheExplain,
 }
 
 /// What state a job is in.

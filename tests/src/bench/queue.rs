@@ -120,6 +120,7 @@ fn environment(worker: usize, host: usize, number: usize) -> Environment {
                 switch_file: Some(format!("/srv/{name}/redis.json")),
             }),
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1_000 },
+            executor: None,
         },
         fastcgi: None,
         redis: None,

@@ -9,8 +9,8 @@ use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
     AppKind, CacheSet, CheckSpec, EnvironmentDoc, FastcgiDoc, HealthDoc, JobSpec,
-    KEY_FORMAT_DEFAULT, NginxDoc, Outcome, OutcomeState, Progress, PurgeScope, PurgeSpec, RedisDoc,
-    RemoveSpec, ToggleSpec,
+    KEY_FORMAT_DEFAULT, NginxDoc, Outcome, OutcomeState, Progress, PurgeMode, PurgeScope,
+    PurgeSpec, RedisDoc, RemoveSpec, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use hostler_tests::servers::nginx::{Nginx, Vhost};
@@ -106,6 +106,7 @@ impl Stand {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5000 },
+            executor: None,
         }
     }
 
@@ -159,7 +160,14 @@ impl Stand {
     ) -> Outcome {
         let caches = CacheSet { fastcgi: true, redis: environment.redis.is_some() };
         let environment = environment.clone();
-        self.run(JobSpec::CachePurge(PurgeSpec { environment, caches, scope, dry_run })).await
+        self.run(JobSpec::CachePurge(PurgeSpec {
+            environment,
+            caches,
+            scope,
+            mode: PurgeMode::Hard,
+            dry_run,
+        }))
+        .await
     }
 
     pub(crate) async fn check(&self, environment: &EnvironmentDoc) -> Outcome {
@@ -177,7 +185,7 @@ impl Stand {
     }
 
     pub(crate) async fn run(&self, spec: JobSpec) -> Outcome {
-        self.actions.run(spec, context().0).await
+        self.actions.run(spec.into(), context().0).await
     }
 
     /// Runs a job that is cancelled the moment it begins `step`.
@@ -191,7 +199,7 @@ impl Stand {
                 }
             }
         };
-        tokio::join!(self.actions.run(spec, context), watch).0
+        tokio::join!(self.actions.run(spec.into(), context), watch).0
     }
 
     /// Runs a job until it begins `step`, then forgets it, as a kill would.

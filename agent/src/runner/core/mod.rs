@@ -16,7 +16,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use hostler_protocol::id::{BootId, JobId};
-use hostler_protocol::job::{JobSpec, Outcome, Progress, StepReport};
+use hostler_protocol::job::{JobDoc, Outcome, Progress, StepReport};
 use hostler_protocol::message::{AttemptRef, ToAgent, ToController};
 
 use super::Load;
@@ -99,7 +99,7 @@ pub enum Effect {
     },
     Start {
         attempt: AttemptRef,
-        spec: Box<JobSpec>,
+        spec: Box<JobDoc>,
     },
     Cancel {
         attempt: AttemptRef,
@@ -121,13 +121,13 @@ enum Why {
 enum State {
     /// On its way to the disk.
     Accepting {
-        spec: Box<JobSpec>,
+        spec: Box<JobDoc>,
         timeout_ms: u64,
         cancelled: bool,
     },
     /// On disk, waiting for the host to be in a defined state.
     Ready {
-        spec: Box<JobSpec>,
+        spec: Box<JobDoc>,
         timeout_ms: u64,
         cancelled: bool,
     },

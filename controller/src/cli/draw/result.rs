@@ -17,6 +17,7 @@ pub(super) fn result(out: &Output, job: &Job) -> String {
         JobType::CachePurge => read(job).map(|found| purge(out, &found)),
         JobType::EnvCheck => read(job).map(|found| check(out, &found)),
         JobType::EnvDelete => read(job).map(|found| removal(&found)),
+        JobType::CacheWarm | JobType::CacheFacts | JobType::CacheExplain => None,
     }
     .unwrap_or_default()
 }

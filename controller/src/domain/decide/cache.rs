@@ -1,7 +1,7 @@
 //! An environment's caches: switched, reconciled, purged.
 
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{CacheSet, PurgeScope};
+use hostler_protocol::job::{CacheSet, PurgeMode, PurgeScope};
 use serde_json::{Value, json};
 
 use super::enqueue::{Made, Making, enqueue, ready, replay};
@@ -178,6 +178,7 @@ fn names(caches: CacheSet) -> Vec<&'static str> {
 pub struct PurgeAsk {
     pub caches: CacheSet,
     pub scope: PurgeScope,
+    pub mode: PurgeMode,
     pub dry_run: bool,
 }
 
@@ -188,12 +189,20 @@ pub fn purge_ask(request: &Value) -> Option<PurgeAsk> {
     let names = |name: &str| named.iter().any(|cache| cache.as_str() == Some(name));
     let caches = CacheSet { fastcgi: names("fastcgi"), redis: names("redis") };
     let dry_run = request.get("dry_run").and_then(Value::as_bool).unwrap_or(false);
+    let mode = match request.get("mode") {
+        None => PurgeMode::Hard,
+        Some(mode) => PurgeMode::parse(mode.as_str()?)?,
+    };
     let scope = match request.get("urls") {
         None => PurgeScope::All,
-        Some(urls) => {
-            let texts = urls.as_array()?.iter().map(|url| url.as_str().map(str::to_owned));
-            PurgeScope::Urls { urls: texts.collect::<Option<_>>()? }
-        }
+        Some(_) => PurgeScope::Urls { urls: urls_asked(request)? },
     };
-    Some(PurgeAsk { caches, scope, dry_run })
+    Some(PurgeAsk { caches, scope, mode, dry_run })
+}
+
+/// The URLs of a queued job's request.
+#[must_use]
+pub fn urls_asked(request: &Value) -> Option<Vec<String>> {
+    let urls = request.get("urls")?.as_array()?;
+    urls.iter().map(|url| url.as_str().map(str::to_owned)).collect()
 }

@@ -87,6 +87,7 @@ pub fn defaults(id: EnvironmentId, site: &str, name: &str) -> EnvironmentDoc {
         fastcgi: None,
         redis: None,
         health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5000 },
+        executor: None,
     }
 }
 

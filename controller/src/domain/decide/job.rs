@@ -5,6 +5,7 @@ use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
 use serde_json::json;
 
 use crate::domain::job::{JobEvent, reason};
+use crate::domain::template::LaneKind;
 use crate::domain::{
     Change, Decision, EventKind, Job, JobState, Lane, Micros, NewEvent, NewJob, Refusal,
     RefusalKind, Subject, Template,
@@ -23,12 +24,13 @@ pub struct JobInput {
     pub retry_of: Option<JobId>,
 }
 
-/// A queued job that follows its template, with the lane of its environment if it is exclusive.
+/// A queued job that follows its template, with the lane its template names.
 #[must_use]
 pub fn new_job(input: JobInput, template: &Template, now: Micros) -> NewJob {
-    let lanes = match (&input.environment_id, template.exclusive) {
-        (Some(environment), true) => vec![Lane::environment(environment)],
-        (Some(_), false) | (None, _) => Vec::new(),
+    let lanes = match (&input.environment_id, template.lane) {
+        (Some(environment), LaneKind::Environment) => vec![Lane::environment(environment)],
+        (Some(environment), LaneKind::Warm) => vec![Lane::warm(environment)],
+        (Some(_), LaneKind::None) | (None, _) => Vec::new(),
     };
     let job = Job {
         id: input.id,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::domain::decide::job::{JobInput, cancel, new_job, release, retry};
 use crate::domain::job::{JobEvent, JobState};
-use crate::domain::template::{Executor, OnInterrupt};
+use crate::domain::template::{Executor, LaneKind, OnInterrupt};
 use crate::domain::{
     CacheFlag, Change, Environment, EnvironmentState, Job, Micros, NewJob, Template,
 };
@@ -36,7 +36,7 @@ fn template(job_type: JobType) -> Template {
         executor: Executor::Native,
         timeout_secs: 60,
         retry_after_secs: vec![60, 300, 900],
-        exclusive: true,
+        lane: LaneKind::Environment,
         may_pass_waiting: false,
         supersedes_queued: false,
         on_interrupt: OnInterrupt::Rerun,
@@ -107,6 +107,7 @@ fn environment() -> Environment {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 10_000 },
+            executor: None,
         },
         fastcgi: Some(flag()),
         redis: None,

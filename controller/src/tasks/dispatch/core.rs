@@ -1,5 +1,6 @@
 //! What dispatch asks for and what it does with the answer, without IO.
 
+use hostler_protocol::job::JobDoc;
 use hostler_protocol::message::AttemptRef;
 
 use crate::domain::spec;
@@ -48,7 +49,7 @@ pub(super) fn plan(claimed: &Claimed, hosts: &[ClaimHost]) -> Plan {
     };
     match spec::resolve(job, claimed.environment.as_ref(), claimed.generation) {
         Ok(spec) => {
-            let spec = hostler_protocol::job::write(&spec);
+            let spec = hostler_protocol::job::write(&JobDoc::from(spec));
             if spec.len() > hostler_protocol::SPEC_BYTES_MAX {
                 let message = format!("the job's specification has {} bytes", spec.len());
                 let code = hostler_protocol::job::Code::SpecInvalid;

@@ -147,7 +147,12 @@ impl Controller {
     ) -> JobId {
         let request = match job_type {
             JobType::CachePurge => serde_json::json!({ "caches": ["fastcgi"] }),
-            JobType::EnvCacheToggle | JobType::EnvCheck | JobType::EnvDelete => {
+            JobType::EnvCacheToggle
+            | JobType::EnvCheck
+            | JobType::EnvDelete
+            | JobType::CacheWarm
+            | JobType::CacheFacts
+            | JobType::CacheExplain => {
                 serde_json::json!({})
             }
         };
@@ -265,6 +270,7 @@ fn environment_doc(id: EnvironmentId) -> EnvironmentDoc {
         }),
         redis: None,
         health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1000 },
+        executor: None,
     }
 }
 
