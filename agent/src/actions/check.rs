@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::host::fs::FsError;
 use crate::host::nginx::tree::{self, Sighting};
 use crate::host::redis::Connection;
-use crate::steps::effect::{self, Live};
+use crate::steps::effect;
+use crate::steps::live::Live;
 use crate::steps::nginx;
 use crate::steps::object_cache;
 use crate::steps::purge;
@@ -261,7 +262,8 @@ async fn answers(
     }
     // Without our files in place nothing tells a visitor's entry from a probe's; a plain request
     // is what a visitor would send.
-    let blank = state::AppliedNginx { generation: 0, secret: String::new(), enabled: false };
+    let blank =
+        state::AppliedNginx { generation: 0, secret: String::new(), enabled: false, rendering: 0 };
     let live = Live::new(environment, origin, nginx.as_ref().unwrap_or(&blank));
     let expected = environment.health.status;
     match effect::health(tools, &live).await {

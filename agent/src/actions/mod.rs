@@ -4,6 +4,8 @@
 //! [`Actions::run`] answers with an outcome.
 
 mod check;
+mod explain;
+mod facts;
 mod purge;
 mod recover;
 mod remove;
@@ -11,6 +13,7 @@ mod toggle;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -19,6 +22,7 @@ use hostler_protocol::job::{
     Code, EnvironmentDoc, Executor, JobDoc, JobSpec, Outcome, OutcomeState, StepReport,
 };
 use serde_json::Value;
+use tokio_util::sync::DropGuard;
 
 use crate::clock::Clock;
 use crate::host::fake::Faults;
@@ -26,6 +30,7 @@ use crate::policy::Policy;
 use crate::steps::run::{Failure, Run};
 pub use crate::steps::run::{JobContext, ProgressSink};
 use crate::steps::tools::Tools;
+use crate::steps::watch;
 
 /// What actions need to know besides the policy.
 #[derive(Debug, Clone)]
@@ -53,6 +58,8 @@ impl Default for ActionSettings {
 #[derive(Debug, Clone)]
 pub struct Actions {
     tools: Tools,
+    /// What runs in the background ends with the last clone.
+    _background: Arc<DropGuard>,
 }
 
 impl Actions {
@@ -61,7 +68,9 @@ impl Actions {
     pub fn new(policy: Policy, settings: ActionSettings, clock: Clock) -> Self {
         let ActionSettings { state_dir, reload_secs_max, faults } = settings;
         let reload_timeout = Duration::from_secs(reload_secs_max);
-        Self { tools: Tools::new(policy, state_dir, reload_timeout, clock, faults) }
+        let tools = Tools::new(policy, state_dir, reload_timeout, clock, faults);
+        let _background = Arc::new(tools.stop.clone().drop_guard());
+        Self { tools, _background }
     }
 
     /// Runs one attempt to its end. Never panics: that, too, is an outcome.
@@ -105,10 +114,20 @@ impl Actions {
         recover::put_right(&self.tools, environment).await
     }
 
-    /// At the agent's start: puts back what a killed agent left half-changed and clears away
-    /// what it left lying about. Doing it twice does nothing more.
+    /// At the agent's start: puts back what a killed agent left half-changed, clears away what it
+    /// left lying about, watches on for what it watched, and tries out in the background what
+    /// depends on the nginx that runs. Doing it twice does nothing more.
     pub async fn recover(&self) -> Vec<StepReport> {
-        recover::recover(&self.tools).await
+        let reports = recover::recover(&self.tools).await;
+        watch::resume(&self.tools).await;
+        let tools = self.tools.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tools.stop.cancelled() => {}
+                () = recover::try_out(&tools) => {}
+            }
+        });
+        reports
     }
 
     async fn dispatch(&self, run: &mut Run, doc: &JobDoc) -> Result<Value, Failure> {
@@ -132,9 +151,9 @@ impl Actions {
             JobSpec::CachePurge(spec) => document(purge::run(&self.tools, run, spec).await?),
             JobSpec::EnvCheck(spec) => document(check::run(&self.tools, run, spec).await?),
             JobSpec::EnvDelete(spec) => document(remove::run(&self.tools, run, spec).await?),
-            JobSpec::CacheWarm(_) | JobSpec::CacheFacts(_) | JobSpec::CacheExplain(_) => {
-                Err(Failure::new(Code::UnknownJobType, "not built yet"))
-            }
+            JobSpec::CacheFacts(spec) => document(facts::run(&self.tools, run, spec).await?),
+            JobSpec::CacheExplain(spec) => document(explain::run(&self.tools, run, spec).await?),
+            JobSpec::CacheWarm(_) => Err(Failure::new(Code::UnknownJobType, "not built yet")),
         }
     }
 }

@@ -11,8 +11,8 @@ use hostler_protocol::job::{
 };
 
 use crate::host::fs::Look;
-use crate::steps::effect::Live;
 use crate::steps::leftover;
+use crate::steps::live::Live;
 use crate::steps::nginx;
 use crate::steps::purge;
 use crate::steps::redis_switch;
@@ -21,6 +21,7 @@ use crate::steps::run::{Failure, Run};
 use crate::steps::state::{self, Applied};
 use crate::steps::swap::Swap;
 use crate::steps::tools::Tools;
+use crate::steps::watch;
 
 /// Runs the job.
 pub(super) async fn run(
@@ -40,6 +41,7 @@ pub(super) async fn run(
     };
     run.settle("commit", StepState::Done, async {
         swap.finish().await?;
+        watch::forget(tools, &environment.id);
         state::forget(tools, &environment.id).await?;
         Ok(((), "the environment is forgotten".to_owned()))
     })

@@ -9,13 +9,14 @@ use hostler_protocol::job::{
 };
 
 use crate::host::fs::Look;
-use crate::steps::effect::{self, Live};
+use crate::steps::effect;
 use crate::steps::leftover;
+use crate::steps::live::Live;
 use crate::steps::nginx;
 use crate::steps::object_cache;
 use crate::steps::purge;
 use crate::steps::redis_switch::{self, Plan as SwitchPlan};
-use crate::steps::render::{self, HeaderLevel, Rendered};
+use crate::steps::render::{self, HeaderLevel, RENDERING, Rendered};
 use crate::steps::run::{Failure, Run};
 use crate::steps::state::{self, Applied, AppliedNginx, AppliedRedis};
 use crate::steps::swap::Swap;
@@ -198,6 +199,7 @@ impl Toggle<'_> {
             generation: self.spec.generation,
             secret: hex::encode(tools.clock.random::<12>()),
             enabled,
+            rendering: RENDERING,
         };
         let files = self.rendered(&applied, level);
         self.put(run, files).await?;

@@ -7,15 +7,12 @@
 
 use std::time::Duration;
 
-use hostler_protocol::job::{CacheStatus, Code, EnvironmentDoc, FastcgiDoc, HealthDoc};
+use hostler_protocol::job::{CacheStatus, Code, HealthDoc};
 
-use super::keys::KeyFormat;
-use super::render::{generation_path, probe_key};
-use super::run::{Failure, blocking};
-use super::state::AppliedNginx;
+use super::live::{Kind, Live};
+use super::render::generation_path;
+use super::run::Failure;
 use super::tools::Tools;
-use crate::host::fastcgi;
-use crate::host::probe::{self, Answer, Origin, Probe};
 
 /// Longest wait for old workers to stop answering.
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,56 +20,13 @@ const POLL: Duration = Duration::from_millis(20);
 /// Time limit of one generation probe.
 const GENERATION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A configuration that can be asked.
-#[derive(Debug, Clone)]
-pub struct Live {
-    pub environment: EnvironmentDoc,
-    pub origin: Origin,
-    pub generation: u64,
-    pub secret: String,
-}
-
-impl Live {
-    /// The configuration that is applied.
-    #[must_use]
-    pub fn new(environment: &EnvironmentDoc, origin: Origin, nginx: &AppliedNginx) -> Self {
-        Self {
-            environment: environment.clone(),
-            origin,
-            generation: nginx.generation,
-            secret: nginx.secret.clone(),
-        }
-    }
-
-    async fn get(
-        &self,
-        mode: &str,
-        nonce: &str,
-        path: &str,
-        timeout: Duration,
-    ) -> Result<Answer, Failure> {
-        let headers = [
-            ("x-hostler-probe", format!("{mode}:{}", self.secret)),
-            ("x-hostler-nonce", nonce.to_owned()),
-        ];
-        let probe = Probe {
-            origin: &self.origin,
-            domain: &self.environment.domain,
-            path,
-            headers: &headers,
-            timeout,
-        };
-        Ok(probe::get(&probe).await?)
-    }
-}
-
 /// The generation that answers; `None` when something else does.
 ///
 /// # Errors
 /// `PROBE_FAILED`.
 pub async fn generation(live: &Live) -> Result<Option<u64>, Failure> {
     let path = generation_path(&live.environment);
-    let answer = live.get("generation", "", &path, GENERATION_TIMEOUT).await?;
+    let answer = live.ask(Kind::Generation, &path, &[], GENERATION_TIMEOUT).await?;
     let text = String::from_utf8_lossy(&answer.body);
     Ok((answer.status == 200).then(|| text.trim().parse().ok()).flatten())
 }
@@ -87,8 +41,8 @@ pub struct Peek {
 
 /// What a visitor's request for a page would be answered from; stores nothing.
 pub async fn peek(live: &Live, uri: &str, timeout: Duration) -> Peek {
-    match live.get("peek", "", uri, timeout).await {
-        Ok(answer) => Peek { status: status(answer.cache.as_deref()), varies: answer.varies },
+    match live.ask(Kind::Peek, uri, &[], timeout).await {
+        Ok(answer) => Peek { status: status(answer.cache.as_deref()), varies: answer.varies() },
         Err(_) => Peek { status: CacheStatus::Unknown, varies: false },
     }
 }
@@ -110,8 +64,8 @@ pub async fn health(tools: &Tools, live: &Live) -> Result<u16, Failure> {
     let nonce = hex::encode(tools.clock.random::<8>());
     let HealthDoc { path, timeout_ms, .. } = &live.environment.health;
     let timeout = Duration::from_millis(u64::from(*timeout_ms));
-    let answer = live.get("effect", &nonce, path, timeout).await;
-    remove_probe_entry(tools, live, &nonce).await?;
+    let answer = live.ask(Kind::Effect { nonce: &nonce }, path, &[], timeout).await;
+    live.remove_probe_entry(tools, &nonce, path).await?;
     Ok(answer?.status)
 }
 
@@ -153,40 +107,17 @@ async fn observe(tools: &Tools, live: &Live) -> Result<Observed, Failure> {
     let nonce = hex::encode(tools.clock.random::<8>());
     let HealthDoc { path, timeout_ms, .. } = &live.environment.health;
     let timeout = Duration::from_millis(u64::from(*timeout_ms));
-    let first = live.get("effect", &nonce, path, timeout).await;
-    let second = live.get("effect", &nonce, path, timeout).await;
+    let kind = Kind::Effect { nonce: &nonce };
+    let first = live.ask(kind, path, &[], timeout).await;
+    let second = live.ask(kind, path, &[], timeout).await;
     // A probe that got no answer in time may have stored one all the same.
-    remove_probe_entry(tools, live, &nonce).await?;
+    live.remove_probe_entry(tools, &nonce, path).await?;
     let (first, second) = (first?, second?);
     Ok(Observed {
         first: status(first.cache.as_deref()),
         second: status(second.cache.as_deref()),
         http: second.status,
     })
-}
-
-async fn remove_probe_entry(tools: &Tools, live: &Live, nonce: &str) -> Result<(), Failure> {
-    let Some(FastcgiDoc { cache_dir, key_format, .. }) = live.environment.fastcgi.clone() else {
-        return Ok(());
-    };
-    let environment = &live.environment;
-    let key = KeyFormat::parse(&key_format)?.expand(
-        live.origin.scheme(),
-        "GET",
-        &environment.domain,
-        &environment.health.path,
-    );
-    let key = probe_key(nonce, &key);
-    let roots = tools.roots.clone();
-    blocking(move || {
-        // No directory, no entry.
-        let Ok(cache) = roots.dir(cache_dir.as_ref()) else { return Ok(()) };
-        match fastcgi::find(&cache, key.as_bytes())? {
-            Some(entry) => entry.remove().map(|_| ()),
-            None => Ok(()),
-        }
-    })
-    .await
 }
 
 /// What was observed, in words a person can check.

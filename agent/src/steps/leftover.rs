@@ -4,7 +4,7 @@
 use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{Code, StepState};
 
-use super::effect::Live;
+use super::live::Live;
 use super::nginx;
 use super::run::{Failure, Run};
 use super::state::{self, Applied};

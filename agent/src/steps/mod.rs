@@ -3,19 +3,26 @@
 //! Invariants:
 //! * a step leaves the host as it was or says what it changed to the [`swap`] it was given;
 //! * nothing is written that [`swap`] or [`state`] has not made recoverable first;
-//! * what is rendered is a pure function ([`render`], [`wp_config`], [`keys`]) with tests of
-//!   its own.
+//! * what is rendered is a pure function ([`render`], [`wp_config`], [`keys`], [`tracking`]) with
+//!   tests of its own.
 
 pub mod effect;
 pub mod keys;
 pub mod leftover;
+pub mod live;
 pub mod nginx;
 pub mod object_cache;
+pub mod page_url;
 pub mod purge;
 pub mod redis_switch;
+pub mod refresh;
 pub mod render;
 pub mod run;
+pub mod soft;
 pub mod state;
 pub mod swap;
 pub mod tools;
+pub mod tracking;
+pub mod verdict;
+pub mod watch;
 pub mod wp_config;

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use hostler_protocol::job::{Code, EnvironmentDoc};
 
-use super::effect::{self, Live};
+use super::effect;
+use super::live::Live;
 use super::render::{self, HeaderLevel};
 use super::run::{Failure, Run, blocking};
 use super::swap::{FILE_BYTES_MAX, Swap};
@@ -389,6 +390,8 @@ mod tests {
             origin: Origin { tls: false, host: "127.0.0.1".to_owned(), port },
             generation: 7,
             secret: String::new(),
+            enabled: true,
+            current: true,
         };
         assert!(!gone(&tools, &live).await, "the old generation was called gone");
     }
