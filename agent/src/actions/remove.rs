@@ -161,9 +161,7 @@ async fn empty_files(
 }
 
 fn live(tools: &Tools, applied: Option<&Applied>) -> Option<Live> {
-    let applied = applied?;
-    let origin = tools.origin(&applied.environment).ok()?;
-    Some(Live::new(&applied.environment, origin, applied.nginx.as_ref()?))
+    applied.and_then(|applied| Live::of(tools, &applied.environment, applied))
 }
 
 /// Removes the emptied files that nginx can do without.

@@ -177,9 +177,7 @@ impl Toggle<'_> {
     }
 
     fn old_live(&self) -> Option<Live> {
-        let old = self.old.as_ref()?;
-        let origin = self.tools.origin(&old.environment).ok()?;
-        Some(Live::new(&old.environment, origin, old.nginx.as_ref()?))
+        self.old.as_ref().and_then(|old| Live::of(self.tools, &old.environment, old))
     }
 
     async fn toggle_page_cache(

@@ -7,7 +7,7 @@ use hostler_protocol::job::{Code, StepState};
 use super::live::Live;
 use super::nginx;
 use super::run::{Failure, Run};
-use super::state::{self, Applied};
+use super::state;
 use super::swap::Swap;
 use super::tools::Tools;
 
@@ -40,7 +40,7 @@ pub async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<Option<String
         return Ok(Some(format!("{id}: generation {} was committed already", swap.generation())));
     }
     let changed = swap.undo().await?;
-    let live = applied.as_ref().and_then(|applied| live(tools, applied));
+    let live = applied.as_ref().and_then(|old| Live::of(tools, &old.environment, old));
     // The killed agent may have told nginx of the files it swapped.
     let reloaded = nginx::reload_old(tools, live.as_ref()).await;
     swap.finish().await?;
@@ -51,9 +51,4 @@ pub async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<Option<String
             Err(Failure::new(Code::NginxRollbackFailed, message))
         }
     }
-}
-
-fn live(tools: &Tools, applied: &Applied) -> Option<Live> {
-    let origin = tools.origin(&applied.environment).ok()?;
-    Some(Live::new(&applied.environment, origin, applied.nginx.as_ref()?))
 }

@@ -5,6 +5,8 @@ mod api;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod layers;
@@ -12,6 +14,12 @@ mod layers;
 mod object_cache;
 #[cfg(test)]
 mod purge;
+#[cfg(test)]
+mod purge_again;
+#[cfg(test)]
+mod purge_modes;
+#[cfg(test)]
+mod purge_select;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
@@ -21,8 +29,12 @@ mod servers;
 #[cfg(test)]
 mod stand;
 #[cfg(test)]
+mod stand_cache;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod toggle;
+#[cfg(test)]
+mod tracking;
 #[cfg(test)]
 mod whole;
