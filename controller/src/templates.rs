@@ -154,9 +154,8 @@ mod tests {
         let templates = Templates::shipped().unwrap();
         for job_type in JobType::ALL {
             let expected = match job_type {
-                JobType::EnvCacheToggle | JobType::CachePurge | JobType::EnvDelete => {
-                    LaneKind::Environment
-                }
+                JobType::EnvCacheToggle | JobType::CachePurge => LaneKind::Environment,
+                JobType::EnvDelete => LaneKind::All,
                 JobType::CacheWarm => LaneKind::Warm,
                 JobType::EnvCheck | JobType::CacheFacts | JobType::CacheExplain => LaneKind::None,
             };

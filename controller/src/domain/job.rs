@@ -5,7 +5,7 @@
 //! cut off with their agent. Ended states are final; a retry by hand is a new job.
 
 use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
-use hostler_protocol::job::JobType;
+use hostler_protocol::job::{Executor, JobType};
 
 use super::Micros;
 
@@ -201,6 +201,10 @@ pub struct Job {
     pub request_id: Option<RequestId>,
     /// The job this one repeats, if it was retried by hand.
     pub retry_of: Option<JobId>,
+    /// The job this one follows from.
+    pub parent_id: Option<JobId>,
+    /// The executor its environment chose when it was last handed out, or queued.
+    pub executor: Option<Executor>,
 }
 
 impl Job {

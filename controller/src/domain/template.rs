@@ -24,6 +24,19 @@ pub enum LaneKind {
     Environment,
     /// Other warm-ups alone: a long one must not keep a purge or a toggle waiting.
     Warm,
+    /// Every job that changes the environment, and warm-ups too.
+    All,
+}
+
+/// Whether there is a playbook for jobs of that type; only then is there a choice of executor.
+#[must_use]
+pub fn has_playbook(job_type: JobType) -> bool {
+    match job_type {
+        JobType::EnvCacheToggle | JobType::CachePurge | JobType::CacheWarm => true,
+        JobType::EnvCheck | JobType::EnvDelete | JobType::CacheFacts | JobType::CacheExplain => {
+            false
+        }
+    }
 }
 
 /// A versioned definition of how a job type runs.
@@ -59,5 +72,11 @@ impl Template {
     #[must_use]
     pub fn reference(&self) -> String {
         format!("{}/{}@{}", self.namespace, self.name, self.version)
+    }
+
+    /// Who carries out a job of this template in an environment with that choice.
+    #[must_use]
+    pub fn executor_for(&self, chosen: Option<Executor>) -> Executor {
+        chosen.filter(|_| has_playbook(self.job_type)).unwrap_or(self.executor)
     }
 }

@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AppKind;
 use super::present::{nullable, present};
+use super::{AppKind, Executor};
 
 /// A new environment of a site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -47,6 +47,9 @@ pub struct CreateEnvironment {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub health: Option<NewHealth>,
+    /// Who carries out toggles, purges and warm-ups here. Left out or null: as their template says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<Executor>,
 }
 
 /// The nginx files of a new environment.
@@ -188,6 +191,10 @@ pub struct ChangeEnvironment {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub health: Option<ChangeHealth>,
+    /// Null: as the job's template says.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Executor>)]
+    pub executor: Option<Option<Executor>>,
 }
 
 /// A change of the nginx files.

@@ -21,8 +21,9 @@ pub use result::{
 };
 pub use spec::{
     CacheSet, CheckSpec, Executor, ExplainSpec, FactsSpec, JobDoc, JobSpec, JobType,
-    PROBED_URLS_MAX, PURGE_PREFIXES_MAX, PURGE_TAGS_MAX, PURGE_URLS_MAX, PurgeMode, PurgeScope,
-    PurgeSpec, RemoveSpec, Selection, TAG_BYTES_MAX, ToggleSpec, WARM_URLS_MAX, WarmSpec,
+    LISTS_BYTES_MAX, PROBED_URLS_MAX, PURGE_PREFIXES_MAX, PURGE_TAGS_MAX, PURGE_URLS_MAX,
+    PurgeMode, PurgeScope, PurgeSpec, RemoveSpec, Selection, TAG_BYTES_MAX, ToggleSpec,
+    WARM_URLS_MAX, WarmSpec,
 };
 
 /// Why a document could not be read.

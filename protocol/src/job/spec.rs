@@ -16,6 +16,9 @@ pub const PURGE_TAGS_MAX: usize = 256;
 pub const TAG_BYTES_MAX: usize = 1024;
 /// Most URLs one warm-up may name.
 pub const WARM_URLS_MAX: usize = 10_000;
+/// Longest lists of URLs, prefixes and tags of one request together, in bytes of JSON: what is
+/// left of [`crate::SPEC_BYTES_MAX`] is for the environment.
+pub const LISTS_BYTES_MAX: usize = 960 * 1024;
 
 /// The type of a job: its name in the API, in templates and on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -257,6 +260,10 @@ pub struct WarmSpec {
     /// Entries stored at this time or later are warm already, so that a job that was cut off goes
     /// on where it was; microseconds UTC by the controller's clock.
     pub wanted_at_us: i64,
+    /// What the controller's clock said when it handed this out: the host's own clock at that
+    /// moment tells how far the two are apart. Absent: take them for equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at_us: Option<i64>,
 }
 
 /// Say what is in an environment's page cache; changes nothing.

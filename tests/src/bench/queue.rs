@@ -176,6 +176,8 @@ impl Worker {
             request: json!({"urls": [format!("http://e{host}-{one}.test/page/{serial}/")]}),
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         new_job(input, &self.template, NOW)
     }
@@ -206,6 +208,7 @@ impl Worker {
                     host: one.job.host_id,
                     outcome: succeeded(),
                     template: self.template.clone(),
+                    warm_template: None,
                 })
                 .collect();
             let watch = Watch::start();

@@ -83,6 +83,8 @@ mod tests {
             request: serde_json::json!({}),
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         let template = Template {
             namespace: "core".to_owned(),

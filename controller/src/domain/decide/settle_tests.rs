@@ -55,6 +55,8 @@ fn queued(job_type: JobType) -> NewJob {
         request: json!({}),
         request_id: None,
         retry_of: None,
+        parent_id: None,
+        executor: None,
     };
     new_job(input, &template(job_type), NOW)
 }

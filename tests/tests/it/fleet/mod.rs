@@ -177,6 +177,8 @@ impl Controller {
             request,
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         let job = new_job(input, &app.templates.for_type(job_type), app.clock.now());
         change(app, EventKind::JobQueued, vec![Change::EnqueueJob(Box::new(job))]).await;

@@ -270,6 +270,8 @@ pub(crate) fn with_template(n: u64, on: &Connected, template: &Template) -> NewJ
         request: json!({"n": n, "text": "q\"uo'te\u{0}"}),
         request_id: None,
         retry_of: None,
+        parent_id: None,
+        executor: None,
     };
     new_job(input, template, NOW)
 }
@@ -289,6 +291,7 @@ pub(crate) fn settlement(claimed: &Claimed, outcome: Outcome) -> Settlement {
         host: claimed.job.host_id.clone(),
         outcome,
         template: template(),
+        warm_template: None,
     }
 }
 
