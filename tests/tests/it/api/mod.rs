@@ -7,5 +7,7 @@ mod contract;
 mod environments;
 mod events;
 mod jobs;
+mod purges;
 mod rig;
 mod shape;
+mod warming;
