@@ -18,7 +18,7 @@ pub(in crate::cli) enum Kind {
 pub(in crate::cli) enum Executing {
     Native,
     Ansible,
-    /// As the job's template says
+    // As the job's template says. (A doc comment would stretch --help.)
     Template,
 }
 
@@ -145,7 +145,8 @@ pub(in crate::cli) struct Fields {
     /// The system user it runs as [a new one: www-data]
     #[arg(long, value_name = "USER")]
     pub(in crate::cli) user: Option<String>,
-    /// Who carries out toggles, purges and warm-ups on the host [a new one: template]
+    /// Who carries out toggles, purges and warm-ups; `template`: as each job's template says [a new
+    /// one: template]
     #[arg(long, value_enum, value_name = "EXECUTOR")]
     pub(in crate::cli) executor: Option<Executing>,
     #[command(flatten)]

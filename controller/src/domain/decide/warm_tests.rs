@@ -8,12 +8,12 @@ use crate::domain::{CacheFlag, EventKind, JobState};
 const NOW: Micros = Micros(1_700_000_000_000_000);
 
 fn template(job_type: JobType) -> Template {
-    let text = match job_type {
-        JobType::CachePurge => include_str!("../../../templates/cache-purge.yaml"),
-        JobType::CacheWarm => include_str!("../../../templates/cache-warm.yaml"),
-        other => panic!("no test needs {other:?}"),
-    };
-    serde_norway::from_str(text).unwrap()
+    let shipped = [
+        include_str!("../../../templates/cache-purge.yaml"),
+        include_str!("../../../templates/cache-warm.yaml"),
+    ];
+    let mut read = shipped.iter().map(|text| serde_norway::from_str::<Template>(text).unwrap());
+    read.find(|template| template.job_type == job_type).unwrap()
 }
 
 fn environment() -> Environment {
@@ -187,9 +187,9 @@ fn a_newer_warm_up_ends_those_it_covers() {
     let request = json!({ "urls": ["c", "b", "a"] });
     let ended = |waiting: &[Job]| {
         let (changes, _) = end_superseded(waiting, &template, &request, NOW);
-        let id = |change: &Change| match change {
-            Change::UpdateJob { job, .. } => job.id.clone(),
-            other => panic!("{other:?}"),
+        let id = |change: &Change| {
+            let Change::UpdateJob { job, .. } = change else { panic!("{change:?}") };
+            job.id.clone()
         };
         changes.iter().map(id).collect::<Vec<_>>()
     };
