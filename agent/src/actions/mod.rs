@@ -10,6 +10,7 @@ mod purge;
 mod recover;
 mod remove;
 mod toggle;
+mod warm;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -153,7 +154,7 @@ impl Actions {
             JobSpec::EnvDelete(spec) => document(remove::run(&self.tools, run, spec).await?),
             JobSpec::CacheFacts(spec) => document(facts::run(&self.tools, run, spec).await?),
             JobSpec::CacheExplain(spec) => document(explain::run(&self.tools, run, spec).await?),
-            JobSpec::CacheWarm(_) => Err(Failure::new(Code::UnknownJobType, "not built yet")),
+            JobSpec::CacheWarm(spec) => document(warm::run(&self.tools, run, spec).await?),
         }
     }
 }

@@ -9,7 +9,9 @@
 
 pub mod fake;
 pub mod fastcgi;
+pub mod fpm;
 pub mod fs;
+pub mod load;
 pub mod nginx;
 pub mod probe;
 pub mod process;

@@ -24,5 +24,6 @@ pub mod swap;
 pub mod tools;
 pub mod tracking;
 pub mod verdict;
+pub mod warm;
 pub mod watch;
 pub mod wp_config;

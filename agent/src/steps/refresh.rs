@@ -19,6 +19,7 @@ use super::tools::Tools;
 use super::verdict;
 use crate::host::fastcgi;
 use crate::host::fs::Dir;
+use crate::host::probe::USER_AGENT;
 
 /// Longest that a page may take to render, in seconds: what takes longer is given up here, and
 /// what was begun longer ago is not waited for elsewhere.
@@ -28,6 +29,32 @@ const STORED_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for an answer that says it is not to be stored.
 const UNLIKELY_TIMEOUT: Duration = Duration::from_millis(50);
 const POLL: Duration = Duration::from_millis(5);
+
+/// What browsers send and pages vary by most; what most of them send comes first.
+pub const ENCODINGS: [&str; 5] =
+    ["gzip, deflate, br, zstd", "gzip, deflate, br", "gzip, deflate", "gzip", "br"];
+
+/// The headers that make nginx store an answer as this variant of a page; `None` if they cannot
+/// be found out.
+#[must_use]
+pub fn headers(
+    domain: &str,
+    key: &[u8],
+    vary: &[u8],
+    variant: [u8; 16],
+) -> Option<Vec<(&'static str, String)>> {
+    if vary.is_empty() {
+        return Some(Vec::new());
+    }
+    let ours = [("host", domain), ("user-agent", USER_AGENT), ("connection", "close")];
+    let with = |encoding: Option<&'static str>| {
+        let own = encoding.map(|value| ("accept-encoding", value));
+        let sent: Vec<_> = ours.iter().copied().chain(own).collect();
+        let same = fastcgi::variant(key, vary, &sent) == variant;
+        same.then(|| own.map(|(name, value)| (name, value.to_owned())).into_iter().collect())
+    };
+    std::iter::once(None).chain(ENCODINGS.map(Some)).find_map(with)
+}
 
 /// A page to be made anew.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

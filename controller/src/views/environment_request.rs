@@ -68,7 +68,8 @@ pub struct NewNginx {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub location_file: Option<String>,
-    /// Where probes connect on the host: `http://` and a loopback address with port.
+    /// Where probes connect on the host: `http://` or `https://` and a loopback address with port.
+    /// Pages are refreshed and warmed in its scheme: `https://` where nginx itself ends TLS.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, max_length = 256, default = "http://127.0.0.1:80")]
     pub probe_origin: Option<String>,
@@ -213,7 +214,8 @@ pub struct ChangeNginx {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub location_file: Option<String>,
-    /// Where probes connect on the host: `http://` and a loopback address with port.
+    /// Where probes connect on the host: `http://` or `https://` and a loopback address with port.
+    /// Pages are refreshed and warmed in its scheme: `https://` where nginx itself ends TLS.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, max_length = 256)]
     pub probe_origin: Option<String>,

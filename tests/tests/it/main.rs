@@ -37,4 +37,6 @@ mod toggle;
 #[cfg(test)]
 mod tracking;
 #[cfg(test)]
+mod warm;
+#[cfg(test)]
 mod whole;

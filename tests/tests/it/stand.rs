@@ -48,8 +48,13 @@ pub(crate) struct Options<'a> {
 
 impl Stand {
     pub(crate) fn start(http_lines: &str) -> Self {
+        Self::with_workers(http_lines, 2)
+    }
+
+    /// The same with so many PHP workers.
+    pub(crate) fn with_workers(http_lines: &str, workers: u32) -> Self {
         let nginx = Nginx::start(http_lines).unwrap();
-        let php = PhpFpm::start(2).unwrap();
+        let php = PhpFpm::start(workers).unwrap();
         let dir = directory("stand").unwrap();
         std::fs::create_dir(nginx.dir().join("cache")).unwrap();
         let faults = Faults::armed();

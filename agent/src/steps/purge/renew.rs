@@ -12,9 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::counts::{Count, Counts};
 use super::select::Picked;
-use crate::host::fastcgi::{self, variant};
+use crate::host::fastcgi;
 use crate::host::fs::{Dir, FsError};
-use crate::host::probe::USER_AGENT;
 use crate::steps::keys::KeyFormat;
 use crate::steps::live::Live;
 use crate::steps::refresh::{self, Fetch, Made, Page};
@@ -27,9 +26,6 @@ pub(super) const REFRESHES_AT_ONCE: usize = 2;
 pub const REFRESHED_ENTRIES_MAX: usize = 10_000;
 /// Pages that fail one after the other before no more are asked for.
 const FAILURES_IN_A_ROW_MAX: usize = 20;
-/// What browsers send and pages vary by most.
-const ENCODINGS: [&str; 5] =
-    ["gzip, deflate, br, zstd", "gzip, deflate, br", "gzip, deflate", "gzip", "br"];
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -126,24 +122,9 @@ impl Renewal<'_> {
         if !same || read.uri.parse::<http::Uri>().is_err() {
             return Err(Unable::Key);
         }
-        let headers = self.headers(main).ok_or(Unable::Variant)?;
+        let headers = refresh::headers(domain, &main.key, &main.vary, main.variant);
+        let headers = headers.ok_or(Unable::Variant)?;
         Ok(Page { uri: read.uri.to_owned(), headers })
-    }
-
-    /// The headers that were sent for this variant; `None` if they cannot be found out.
-    fn headers(&self, main: &Picked) -> Option<Vec<(&'static str, String)>> {
-        if main.vary.is_empty() {
-            return Some(Vec::new());
-        }
-        let domain = self.live.environment.domain.as_str();
-        let ours = [("host", domain), ("user-agent", USER_AGENT), ("connection", "close")];
-        let with = |encoding: Option<&'static str>| {
-            let own = encoding.map(|value| ("accept-encoding", value));
-            let sent: Vec<_> = ours.iter().copied().chain(own).collect();
-            let same = variant(&main.key, &main.vary, &sent) == main.variant;
-            same.then(|| own.map(|(name, value)| (name, value.to_owned())).into_iter().collect())
-        };
-        std::iter::once(None).chain(ENCODINGS.map(Some)).find_map(with)
     }
 
     async fn remove(&self, doomed: Vec<Picked>, counts: &mut Counts) -> Result<(), Failure> {

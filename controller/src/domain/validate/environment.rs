@@ -45,11 +45,13 @@ fn nginx(nginx: &NginxDoc, problems: &mut Problems) {
             problems.add(*pointer, "the three nginx files are three different files");
         }
     }
-    let origin = nginx.probe_origin.strip_prefix("http://");
+    let origin = &nginx.probe_origin;
+    let origin = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     if !origin.is_some_and(hostler_protocol::join::is_address) {
         problems.add(
             "/nginx/probe_origin",
-            "the probe origin is `http://`, a host name or address, and a port, with no path",
+            "the probe origin is `http://` or `https://`, a host name or address, and a port, with \
+             no path",
         );
     }
 }
