@@ -403,6 +403,7 @@ mod tests {
             server_names: Vec::new(),
             adds_headers: adding.contains(&name),
             passes_fastcgi: true,
+            fastcgi_pass: None,
             caches: false,
         };
         let levels = ["http", "server", "location"].map(level).to_vec();
