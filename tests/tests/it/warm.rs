@@ -253,7 +253,8 @@ async fn as_many_pages_at_once_as_php_has_workers_to_spare() {
     let shop = site(&stand).await;
     let asked: Vec<String> = (0..12).map(|n| format!("/?page={n}&slow=100")).collect();
     let warmed: WarmResult = result(&stand.run(spec(&shop, &asked, EVER)).await);
-    assert_eq!((warmed.warmed, warmed.concurrency), (12, 4), "{warmed:#?}");
+    // A worker that has just answered may still count as busy.
+    assert!(warmed.warmed == 12 && [3, 4].contains(&warmed.concurrency), "{warmed:#?}");
 
     let small = Stand::start("");
     small.faults.pretend("idle_cpus");
