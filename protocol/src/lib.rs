@@ -34,8 +34,9 @@ pub const PROTOCOL_VERSION_MIN: u16 = 1;
 
 /// Largest frame payload on any stream, in bytes; a longer one is refused before it is read.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
-/// Largest job document (spec) in bytes.
-pub const SPEC_BYTES_MAX: usize = 512 * 1024;
+/// Largest job document (spec) in bytes: must fit a frame with room for the envelope.
+pub const SPEC_BYTES_MAX: usize = 1000 * 1024;
+const _: () = assert!(SPEC_BYTES_MAX + 16 * 1024 < FRAME_BYTES_MAX);
 /// Largest outcome document in bytes: must fit a frame with room for the envelope.
 pub const OUTCOME_BYTES_MAX: usize = 768 * 1024;
 /// Largest progress document in bytes.

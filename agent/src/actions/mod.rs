@@ -4,19 +4,26 @@
 //! [`Actions::run`] answers with an outcome.
 
 mod check;
+mod explain;
+mod facts;
 mod purge;
 mod recover;
 mod remove;
 mod toggle;
+mod warm;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{Code, EnvironmentDoc, JobSpec, Outcome, OutcomeState, StepReport};
+use hostler_protocol::job::{
+    Code, EnvironmentDoc, Executor, JobDoc, JobSpec, Outcome, OutcomeState, StepReport,
+};
 use serde_json::Value;
+use tokio_util::sync::DropGuard;
 
 use crate::clock::Clock;
 use crate::host::fake::Faults;
@@ -24,6 +31,7 @@ use crate::policy::Policy;
 use crate::steps::run::{Failure, Run};
 pub use crate::steps::run::{JobContext, ProgressSink};
 use crate::steps::tools::Tools;
+use crate::steps::watch;
 
 /// What actions need to know besides the policy.
 #[derive(Debug, Clone)]
@@ -51,6 +59,8 @@ impl Default for ActionSettings {
 #[derive(Debug, Clone)]
 pub struct Actions {
     tools: Tools,
+    /// What runs in the background ends with the last clone.
+    _background: Arc<DropGuard>,
 }
 
 impl Actions {
@@ -59,19 +69,21 @@ impl Actions {
     pub fn new(policy: Policy, settings: ActionSettings, clock: Clock) -> Self {
         let ActionSettings { state_dir, reload_secs_max, faults } = settings;
         let reload_timeout = Duration::from_secs(reload_secs_max);
-        Self { tools: Tools::new(policy, state_dir, reload_timeout, clock, faults) }
+        let tools = Tools::new(policy, state_dir, reload_timeout, clock, faults);
+        let _background = Arc::new(tools.stop.clone().drop_guard());
+        Self { tools, _background }
     }
 
     /// Runs one attempt to its end. Never panics: that, too, is an outcome.
-    pub async fn run(&self, spec: JobSpec, context: JobContext) -> Outcome {
+    pub async fn run(&self, doc: JobDoc, context: JobContext) -> Outcome {
         let clock = &self.tools.clock;
         let started_at_us = clock.now_us();
         let mut run = Run::new(context, clock.clone(), self.tools.faults.clone());
-        let work = Box::pin(self.dispatch(&mut run, &spec));
+        let work = Box::pin(self.dispatch(&mut run, &doc));
         let ended = AssertUnwindSafe(work).catch_unwind().await;
         let mut put_right = Vec::new();
         if ended.is_err() {
-            put_right = self.put_right(&spec.environment().id).await;
+            put_right = self.put_right(&doc.spec.environment().id).await;
         }
         let ended = ended.unwrap_or_else(|panic| {
             let what = panic
@@ -103,13 +115,24 @@ impl Actions {
         recover::put_right(&self.tools, environment).await
     }
 
-    /// At the agent's start: puts back what a killed agent left half-changed and clears away
-    /// what it left lying about. Doing it twice does nothing more.
+    /// At the agent's start: puts back what a killed agent left half-changed, clears away what it
+    /// left lying about, watches on for what it watched, and tries out in the background what
+    /// depends on the nginx that runs. Doing it twice does nothing more.
     pub async fn recover(&self) -> Vec<StepReport> {
-        recover::recover(&self.tools).await
+        let reports = recover::recover(&self.tools).await;
+        watch::resume(&self.tools).await;
+        let tools = self.tools.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tools.stop.cancelled() => {}
+                () = recover::try_out(&tools) => {}
+            }
+        });
+        reports
     }
 
-    async fn dispatch(&self, run: &mut Run, spec: &JobSpec) -> Result<Value, Failure> {
+    async fn dispatch(&self, run: &mut Run, doc: &JobDoc) -> Result<Value, Failure> {
+        let spec = &doc.spec;
         run.step("policy", async {
             if !self.tools.policy.allows(spec.job_type()) {
                 let name = spec.job_type().as_str();
@@ -120,11 +143,18 @@ impl Actions {
             Ok(((), "permitted".to_owned()))
         })
         .await?;
+        if doc.executor == Executor::Ansible {
+            let message = "this agent runs no playbooks";
+            return Err(Failure::new(Code::AnsibleMissing, message));
+        }
         match spec {
             JobSpec::EnvCacheToggle(spec) => document(toggle::run(&self.tools, run, spec).await?),
             JobSpec::CachePurge(spec) => document(purge::run(&self.tools, run, spec).await?),
             JobSpec::EnvCheck(spec) => document(check::run(&self.tools, run, spec).await?),
             JobSpec::EnvDelete(spec) => document(remove::run(&self.tools, run, spec).await?),
+            JobSpec::CacheFacts(spec) => document(facts::run(&self.tools, run, spec).await?),
+            JobSpec::CacheExplain(spec) => document(explain::run(&self.tools, run, spec).await?),
+            JobSpec::CacheWarm(spec) => document(warm::run(&self.tools, run, spec).await?),
         }
     }
 }

@@ -12,8 +12,10 @@ use crate::host::fastcgi::empty_trash;
 use crate::host::fs::{FsError, Roots, clear_staged};
 use crate::host::links;
 use crate::steps::leftover;
+use crate::steps::live::Live;
 use crate::steps::nginx;
 use crate::steps::run::{Failure, blocking};
+use crate::steps::soft;
 use crate::steps::state;
 use crate::steps::tools::Tools;
 
@@ -35,6 +37,15 @@ pub(super) async fn recover(tools: &Tools) -> Vec<StepReport> {
         Err(failure) => reports.push(report(tools, "clear", started_us, Err(failure))),
     }
     reports
+}
+
+/// Tries out soft purges with the first environment whose cache is on.
+pub(super) async fn try_out(tools: &Tools) {
+    let known = state::all(tools).await.unwrap_or_default();
+    let live = known.iter().filter_map(|applied| Live::of(tools, &applied.environment, applied));
+    if let Some(live) = live.into_iter().find(|live| live.enabled && live.current) {
+        soft::support(tools, &live).await;
+    }
 }
 
 /// Puts one environment right; nothing is reported when nothing was left.

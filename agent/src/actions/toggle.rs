@@ -9,15 +9,16 @@ use hostler_protocol::job::{
 };
 
 use crate::host::fs::Look;
-use crate::steps::effect::{self, Live};
+use crate::steps::effect;
 use crate::steps::health;
 use crate::steps::leftover;
+use crate::steps::live::Live;
 use crate::steps::made;
 use crate::steps::nginx;
 use crate::steps::object_cache;
 use crate::steps::purge;
 use crate::steps::redis_switch::{self, Plan as SwitchPlan};
-use crate::steps::render::{self, HeaderLevel, Rendered};
+use crate::steps::render::{self, HeaderLevel, RENDERING, Rendered};
 use crate::steps::run::{Failure, Run};
 use crate::steps::state::{self, Applied, AppliedNginx, AppliedRedis};
 use crate::steps::swap::Swap;
@@ -189,16 +190,13 @@ impl Toggle<'_> {
     }
 
     fn old_live(&self) -> Option<Live> {
-        let old = self.old.as_ref()?;
-        let origin = self.tools.origin(&old.environment).ok()?;
-        Some(Live::new(&old.environment, origin, old.nginx.as_ref()?))
+        self.old.as_ref().and_then(|old| Live::of(self.tools, &old.environment, old))
     }
 
     fn new_live(&self) -> Option<Live> {
-        let environment = self.spec.environment.clone();
-        let origin = self.tools.origin(&environment).ok()?;
-        let (generation, secret) = (self.spec.generation, self.secret.clone());
-        Some(Live { environment, origin, generation, secret })
+        let environment = &self.spec.environment;
+        let origin = self.tools.origin(environment).ok()?;
+        Some(Live::coming(environment, origin, self.spec.generation, self.secret.clone()))
     }
 
     async fn toggle_page_cache(
@@ -214,8 +212,12 @@ impl Toggle<'_> {
         let environment = &self.spec.environment;
         let was_on =
             self.old.as_ref().and_then(|old| old.nginx.as_ref()).is_some_and(|n| n.enabled);
-        let applied =
-            AppliedNginx { generation: self.spec.generation, secret: self.secret.clone(), enabled };
+        let applied = AppliedNginx {
+            generation: self.spec.generation,
+            secret: self.secret.clone(),
+            enabled,
+            rendering: RENDERING,
+        };
         let files = self.rendered(&applied, level);
         self.put(run, files).await?;
         nginx::test_after(tools, run).await?;

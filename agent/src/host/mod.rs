@@ -9,8 +9,10 @@
 
 pub mod fake;
 pub mod fastcgi;
+pub mod fpm;
 pub mod fs;
 pub mod links;
+pub mod load;
 pub mod nginx;
 pub mod probe;
 pub mod process;

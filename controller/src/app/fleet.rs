@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hostler_protocol::id::{EnrolmentTokenId, HostId};
-use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState, Progress};
+use hostler_protocol::job::{Code, JobError, JobType, Outcome, OutcomeState, Progress};
 use hostler_protocol::message::{AttemptRef, Hello, Verdict};
 use hostler_protocol::{FACTS_BYTES_MAX, OUTCOME_BYTES_MAX, PROGRESS_BYTES_MAX};
 use sha2::{Digest as _, Sha256};
@@ -180,11 +180,13 @@ impl App {
                 }
             };
             places.push(place);
+            let followed = template.job_type == JobType::CachePurge;
             settlements.push(Settlement {
                 attempt: store_attempt(&report.attempt),
                 host: report.host,
                 outcome: report.outcome,
                 template: Template::clone(&template),
+                warm_template: followed.then(|| self.templates.for_type(JobType::CacheWarm)),
             });
         }
         if !settlements.is_empty() {

@@ -17,7 +17,8 @@ fn is_id(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'))
 }
 
-async fn all<T: DeserializeOwned>(
+/// Every row of a list.
+pub(super) async fn all<T: DeserializeOwned>(
     client: &Client,
     noun: &str,
     filter: &[(&str, &str)],
@@ -25,7 +26,8 @@ async fn all<T: DeserializeOwned>(
     client.list(&[noun], filter, ROWS_MAX).await?.iter().map(view).collect()
 }
 
-fn unknown<'a>(
+/// The error for a name that is none, with the nearest one.
+pub(super) fn unknown<'a>(
     kind: &'static str,
     name: &str,
     known: impl IntoIterator<Item = &'a str>,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hostler_protocol::id::{EnvironmentId, JobId, SiteId};
+use hostler_protocol::job::Executor;
 use serde_json::json;
 
 use super::db::{Dialect, Tx, Value, json_rows, params};
@@ -118,6 +119,7 @@ impl Operation for Claim {
         let sites = load_sites(tx, &environments).await?;
         let mut claimed = Vec::with_capacity(ids.len());
         let mut events = Vec::with_capacity(ids.len());
+        choose_executors(tx, &mut rows, &environments).await?;
         for id in &ids {
             let Some(row) = rows.remove(id) else { continue };
             let document = json!({ "attempt": row.job.attempt });
@@ -260,6 +262,30 @@ async fn start(tx: &mut Tx<'_>, ids: &[JobId], now: Micros) -> Result<(), Failur
     let params = [jobs::json_ids(ids), now.into(), JobState::Queued.as_str().into()];
     let changed = tx.execute(sql, &params).await?;
     if usize::try_from(changed) == Ok(ids.len()) { Ok(()) } else { Err(Failure::Overtaken) }
+}
+
+/// The choice of an environment may have changed since its jobs were queued.
+async fn choose_executors(
+    tx: &mut Tx<'_>,
+    rows: &mut BTreeMap<JobId, jobs::JobRow>,
+    environments: &BTreeMap<EnvironmentId, Environment>,
+) -> Result<(), Failure> {
+    let mut changed: Vec<Vec<Value>> = Vec::new();
+    for job in rows.values_mut().map(|row| &mut row.job) {
+        let environment = job.environment_id.as_ref().and_then(|id| environments.get(id));
+        let chosen = environment.and_then(|environment| environment.doc.executor);
+        if job.executor != chosen {
+            job.executor = chosen;
+            changed.push(vec![job.id.as_str().into(), chosen.map(Executor::as_str).into()]);
+        }
+    }
+    if !changed.is_empty() {
+        let source = tx.dialect().source(1, &["id", "executor"]);
+        let sql =
+            format!("UPDATE jobs SET executor = v.executor FROM {source} WHERE jobs.id = v.id");
+        tx.execute(sql, &[json_rows(&changed)]).await?;
+    }
+    Ok(())
 }
 
 async fn load_environments(

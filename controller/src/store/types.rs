@@ -1,5 +1,7 @@
 //! What the store is asked and what it answers, beside the domain's own types.
 
+use std::sync::Arc;
+
 use hostler_protocol::id::{EnvironmentId, HostId, JobId, SiteId};
 use hostler_protocol::job::{JobType, Outcome, Progress};
 
@@ -62,6 +64,8 @@ pub struct Settlement {
     pub host: HostId,
     pub outcome: Outcome,
     pub template: Template,
+    /// What a warm-up that follows from it runs; `None`: none can.
+    pub warm_template: Option<Arc<Template>>,
 }
 
 /// What became of a settlement. All but an error are final: the outcome may be acknowledged.
@@ -128,6 +132,8 @@ pub struct JobFilter {
     pub environment: Option<EnvironmentId>,
     pub host: Option<HostId>,
     pub site: Option<SiteId>,
+    /// The job they follow from.
+    pub parent: Option<JobId>,
 }
 
 /// Which events to read; parts that are set all have to hold.

@@ -190,6 +190,8 @@ mod tests {
             request: serde_json::json!({}),
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         let template = Templates::shipped().unwrap().for_type(JobType::EnvCheck);
         let mut job = new_job(input, &template, Micros(0)).job;

@@ -19,10 +19,12 @@ mod site;
 mod time;
 mod token;
 
-pub use cache::{CacheFlag, CacheName, CacheState, PurgeCaches, SetCaches};
+pub use cache::{
+    CacheFlag, CacheName, CacheState, ExplainUrl, PurgeCaches, PurgeMode, SetCaches, WarmCache,
+};
 pub use environment::{
-    AppKind, Environment, EnvironmentPage, EnvironmentState, FastcgiSettings, HealthSettings,
-    NginxSettings, RedisSettings,
+    AppKind, Environment, EnvironmentPage, EnvironmentState, Executor, FastcgiSettings,
+    HealthSettings, NginxSettings, RedisSettings,
 };
 pub use environment_request::{
     ChangeEnvironment, ChangeFastcgi, ChangeHealth, ChangeNginx, ChangeRedis, CreateEnvironment,

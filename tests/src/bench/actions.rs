@@ -8,7 +8,7 @@ use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
     AppKind, CacheSet, EnvironmentDoc, FastcgiDoc, HealthDoc, JobSpec, KEY_FORMAT_DEFAULT,
-    NginxDoc, OutcomeState, PurgeResult, PurgeScope, PurgeSpec, RedisDoc, ToggleSpec,
+    NginxDoc, OutcomeState, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisDoc, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::mpsc;
@@ -99,6 +99,7 @@ impl ActionHost {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5_000 },
+            executor: None,
         };
         self.run(JobSpec::EnvCacheToggle(ToggleSpec {
             environment: environment.clone(),
@@ -133,7 +134,7 @@ impl ActionHost {
         scope: PurgeScope,
     ) -> Res<(f64, PurgeResult)> {
         let environment = environment.clone();
-        let spec = PurgeSpec { environment, caches, scope, dry_run: false };
+        let spec = PurgeSpec { environment, caches, scope, mode: PurgeMode::Hard, dry_run: false };
         let (secs, result) = self.run(JobSpec::CachePurge(spec)).await?;
         Ok((secs, serde_json::from_value(result)?))
     }
@@ -165,7 +166,7 @@ impl ActionHost {
             progress: ProgressSink(progress),
         };
         let watch = Watch::start();
-        let outcome = self.actions.run(spec, context).await;
+        let outcome = self.actions.run(spec.into(), context).await;
         let secs = watch.secs();
         match (outcome.state, outcome.result, outcome.error) {
             (OutcomeState::Succeeded, Some(result), _) => Ok((secs, result)),

@@ -120,6 +120,7 @@ fn environment(worker: usize, host: usize, number: usize) -> Environment {
                 switch_file: Some(format!("/srv/{name}/redis.json")),
             }),
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1_000 },
+            executor: None,
         },
         fastcgi: None,
         redis: None,
@@ -175,6 +176,8 @@ impl Worker {
             request: json!({"urls": [format!("http://e{host}-{one}.test/page/{serial}/")]}),
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         new_job(input, &self.template, NOW)
     }
@@ -205,6 +208,7 @@ impl Worker {
                     host: one.job.host_id,
                     outcome: succeeded(),
                     template: self.template.clone(),
+                    warm_template: None,
                 })
                 .collect();
             let watch = Watch::start();

@@ -5,6 +5,8 @@ mod api;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod layers;
@@ -15,6 +17,12 @@ mod probe_origin;
 #[cfg(test)]
 mod purge;
 #[cfg(test)]
+mod purge_again;
+#[cfg(test)]
+mod purge_modes;
+#[cfg(test)]
+mod purge_select;
+#[cfg(test)]
 mod recovery;
 #[cfg(test)]
 mod samples;
@@ -23,8 +31,14 @@ mod servers;
 #[cfg(test)]
 mod stand;
 #[cfg(test)]
+mod stand_cache;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod toggle;
+#[cfg(test)]
+mod tracking;
+#[cfg(test)]
+mod warm;
 #[cfg(test)]
 mod whole;

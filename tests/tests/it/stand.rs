@@ -1,5 +1,6 @@
 //! One "host" for tests of the agent's actions: a real nginx, PHP-FPM and, where asked, Redis.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hostler_agent::actions::{ActionSettings, Actions, JobContext, ProgressSink};
@@ -8,9 +9,10 @@ use hostler_agent::host::fake::Faults;
 use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
-    AppKind, CacheSet, CheckSpec, EnvironmentDoc, FastcgiDoc, HealthDoc, JobSpec,
-    KEY_FORMAT_DEFAULT, NginxDoc, Outcome, OutcomeState, Progress, PurgeScope, PurgeSpec, RedisDoc,
-    RemoveSpec, StepState, ToggleSpec,
+    AppKind, CacheSet, CheckSpec, EnvironmentDoc, ExplainResult, ExplainSpec, FactsResult,
+    FactsSpec, FastcgiDoc, FastcgiPurge, HealthDoc, JobSpec, KEY_FORMAT_DEFAULT, NginxDoc, Outcome,
+    OutcomeState, Progress, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisDoc, RemoveSpec,
+    StepState, ToggleResult, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use hostler_tests::servers::nginx::{Nginx, Vhost};
@@ -22,6 +24,8 @@ use tokio_util::sync::CancellationToken;
 
 const PAGE: &str = "<?php\nif (isset($_GET['vary'])) header('Vary: X-Variant');\n\
     if (isset($_GET['private'])) header('Cache-Control: no-store');\n\
+    $own = dirname(__DIR__) . '/pages/' . rawurlencode(strtok($_SERVER['REQUEST_URI'], '?'));\n\
+    if (is_file($own)) include $own;\n\
     echo $_SERVER['REQUEST_URI'], ' made at ', hrtime(true), \"\\n\";\n";
 
 /// Longest wait of this agent for a new nginx configuration to answer.
@@ -50,8 +54,13 @@ pub(crate) struct Options<'a> {
 
 impl Stand {
     pub(crate) fn start(http_lines: &str) -> Self {
+        Self::with_workers(http_lines, 2)
+    }
+
+    /// The same with so many PHP workers.
+    pub(crate) fn with_workers(http_lines: &str, workers: u32) -> Self {
         let nginx = Nginx::start(http_lines).unwrap();
-        let php = PhpFpm::start(2).unwrap();
+        let php = PhpFpm::start(workers).unwrap();
         let dir = directory("stand").unwrap();
         std::fs::create_dir(nginx.dir().join("cache")).unwrap();
         let faults = Faults::armed();
@@ -113,6 +122,7 @@ impl Stand {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5000 },
+            executor: None,
         }
     }
 
@@ -172,9 +182,68 @@ impl Stand {
         scope: PurgeScope,
         dry_run: bool,
     ) -> Outcome {
-        let caches = CacheSet { fastcgi: true, redis: environment.redis.is_some() };
+        let mut spec = purge_spec(environment, scope, PurgeMode::Hard);
+        if let JobSpec::CachePurge(purge) = &mut spec {
+            purge.dry_run = dry_run;
+        }
+        self.run(spec).await
+    }
+
+    /// A purge in that mode that succeeds: what it says of the page cache.
+    pub(crate) async fn purged(
+        &self,
+        environment: &EnvironmentDoc,
+        scope: PurgeScope,
+        mode: PurgeMode,
+    ) -> FastcgiPurge {
+        let outcome = self.run(purge_spec(environment, scope, mode)).await;
+        result::<PurgeResult>(&outcome).fastcgi.unwrap()
+    }
+
+    pub(crate) async fn facts(&self, environment: &EnvironmentDoc) -> FactsResult {
         let environment = environment.clone();
-        self.run(JobSpec::CachePurge(PurgeSpec { environment, caches, scope, dry_run })).await
+        result(&self.run(JobSpec::CacheFacts(FactsSpec { environment })).await)
+    }
+
+    pub(crate) async fn explain(&self, environment: &EnvironmentDoc, path: &str) -> ExplainResult {
+        let url = format!("http://{}{path}", environment.domain);
+        let environment = environment.clone();
+        result(&self.run(JobSpec::CacheExplain(ExplainSpec { environment, url })).await)
+    }
+
+    /// A usual site with its page cache on.
+    pub(crate) async fn cached_site(&self, name: &str) -> EnvironmentDoc {
+        let environment = self.site(name, &Options::default());
+        result::<ToggleResult>(&self.toggle(&environment, true).await);
+        environment
+    }
+
+    /// Has PHP run these lines whenever it makes the page of that path.
+    pub(crate) fn page(&self, environment: &EnvironmentDoc, path: &str, lines: &str) {
+        let pages = self.pages(environment);
+        let name = path.bytes().fold(String::new(), |name, byte| match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => name + &char::from(byte).to_string(),
+            other => format!("{name}%{other:02X}"),
+        });
+        write(&pages.join(name), &format!("<?php {lines}\n")).unwrap();
+    }
+
+    /// A directory of the site that PHP may write to.
+    pub(crate) fn pages(&self, environment: &EnvironmentDoc) -> PathBuf {
+        let pages = self.dir.path().join(&environment.site).join("pages");
+        std::fs::create_dir_all(&pages).unwrap();
+        std::fs::set_permissions(&pages, std::fs::Permissions::from_mode(0o777)).unwrap();
+        pages
+    }
+
+    pub(crate) fn php_socket(&self) -> &Path {
+        &self.php.socket
+    }
+
+    /// A visitor's request for a page that may answer with any status: that and the cache's word.
+    pub(crate) fn visit(&self, environment: &EnvironmentDoc, path: &str) -> (u16, String) {
+        let answer = get(self.nginx.port, &environment.domain, path, &[]).unwrap();
+        (answer.status, answer.header("X-Hostler-Cache").unwrap_or("none").to_owned())
     }
 
     pub(crate) async fn check(&self, environment: &EnvironmentDoc) -> Outcome {
@@ -192,7 +261,7 @@ impl Stand {
     }
 
     pub(crate) async fn run(&self, spec: JobSpec) -> Outcome {
-        self.actions.run(spec, context().0).await
+        self.actions.run(spec.into(), context().0).await
     }
 
     /// Runs a job that is cancelled the moment it begins `step`.
@@ -217,7 +286,7 @@ impl Stand {
                 }
             }
         };
-        tokio::join!(self.actions.run(spec, context), watch).0
+        tokio::join!(self.actions.run(spec.into(), context), watch).0
     }
 
     /// Runs a job during which nginx ends, the moment it begins `step`.
@@ -264,6 +333,17 @@ impl Stand {
         assert_eq!(answer.status, 200, "{answer:?}\n{}", self.nginx.error_log());
         answer.cache.unwrap_or_else(|| "none".to_owned())
     }
+}
+
+/// A purge of all caches the environment has.
+pub(crate) fn purge_spec(
+    environment: &EnvironmentDoc,
+    scope: PurgeScope,
+    mode: PurgeMode,
+) -> JobSpec {
+    let caches = CacheSet { fastcgi: true, redis: environment.redis.is_some() };
+    let environment = environment.clone();
+    JobSpec::CachePurge(PurgeSpec { environment, caches, scope, mode, dry_run: false })
 }
 
 fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
@@ -315,6 +395,11 @@ pub(crate) fn files(environment: &EnvironmentDoc) -> Vec<Option<String>> {
     [&nginx.http_file, &nginx.server_file, &nginx.location_file]
         .map(|path| std::fs::read_to_string(path).ok())
         .to_vec()
+}
+
+/// Exactly these URLs.
+pub(crate) fn urls(urls: &[&str]) -> PurgeScope {
+    PurgeScope::Urls { urls: urls.iter().map(|url| (*url).to_owned()).collect() }
 }
 
 /// Files below a directory that look like cache entries.

@@ -3,7 +3,7 @@
 
 use hostler_protocol::SPEC_BYTES_MAX;
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{self, Code, JobError, JobSpec, JobType, OutcomeState};
+use hostler_protocol::job::{self, Code, JobDoc, JobError, JobType, OutcomeState};
 use hostler_protocol::message::{AttemptRef, ToController};
 
 use super::end::failure;
@@ -209,12 +209,12 @@ fn rejected(attempt: AttemptRef, error: &JobError) -> Effect {
 }
 
 /// Reads a spec; a type this build does not know is told from a spec that is not one.
-fn read_spec(bytes: &[u8]) -> Result<JobSpec, Box<JobError>> {
+fn read_spec(bytes: &[u8]) -> Result<JobDoc, Box<JobError>> {
     #[derive(serde::Deserialize)]
     struct Typed {
         r#type: String,
     }
-    match job::read::<JobSpec>("job", bytes, SPEC_BYTES_MAX) {
+    match job::read::<JobDoc>("job", bytes, SPEC_BYTES_MAX) {
         Ok(spec) => Ok(spec),
         Err(error) => match job::read::<Typed>("job", bytes, SPEC_BYTES_MAX) {
             Ok(Typed { r#type }) if JobType::parse(&r#type).is_none() => {

@@ -171,7 +171,12 @@ fn settle_environment(
             events.push(about(environment, EventKind::EnvironmentDeleted, json!({}), now));
             changes.push(Change::DeleteEnvironment(environment.id.clone()));
         }
-        JobType::EnvDelete | JobType::CachePurge | JobType::EnvCheck => {}
+        JobType::EnvDelete
+        | JobType::CachePurge
+        | JobType::EnvCheck
+        | JobType::CacheWarm
+        | JobType::CacheFacts
+        | JobType::CacheExplain => {}
     }
 }
 

@@ -5,8 +5,10 @@ use std::time::Duration;
 use axum::http::Method;
 use hostler_controller::domain::Job;
 use hostler_controller::store::{AttemptRef, ClaimHost, Settlement};
-use hostler_protocol::id::HostId;
-use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState, StepReport, StepState};
+use hostler_protocol::id::{HostId, JobId};
+use hostler_protocol::job::{
+    Code, JobError, JobType, Outcome, OutcomeState, StepReport, StepState,
+};
 use serde_json::{Value, json};
 
 use super::rig::{Answer, Rig, environment};
@@ -52,6 +54,7 @@ impl World {
             host: self.host.clone(),
             outcome,
             template: app.templates.for_type(job.job_type).as_ref().clone(),
+            warm_template: Some(app.templates.for_type(JobType::CacheWarm)),
         };
         app.store.settle(&[settlement], app.clock.now()).await.unwrap();
     }

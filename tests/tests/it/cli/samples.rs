@@ -50,7 +50,7 @@ pub(super) fn job(state: &str) -> Value {
         "created_at": TIME, "started_at": TIME, "accepted_at": TIME,
         "cancel_requested_at": null, "finished_at": "2026-01-31T12:00:00.250000Z",
         "error": null, "result": null, "steps": [], "waits_for": [], "request_id": null,
-        "retry_of": null,
+        "retry_of": null, "parent_id": null, "children": [], "executor": "native",
     })
 }
 
@@ -85,6 +85,9 @@ pub(super) fn world(seen: &Seen) -> Say {
         "GET /api/environments" => page(json!([environment()])),
         "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache/purge"
         | "PATCH /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache"
+        | "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache/warm"
+        | "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache/facts"
+        | "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache/explain"
         | "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/check" => {
             Say::Json(202, json!({ "job_id": JOB }))
         }

@@ -148,7 +148,12 @@ impl Controller {
     ) -> JobId {
         let request = match job_type {
             JobType::CachePurge => serde_json::json!({ "caches": ["fastcgi"] }),
-            JobType::EnvCacheToggle | JobType::EnvCheck | JobType::EnvDelete => {
+            JobType::EnvCacheToggle
+            | JobType::EnvCheck
+            | JobType::EnvDelete
+            | JobType::CacheWarm
+            | JobType::CacheFacts
+            | JobType::CacheExplain => {
                 serde_json::json!({})
             }
         };
@@ -173,6 +178,8 @@ impl Controller {
             request,
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         let job = new_job(input, &app.templates.for_type(job_type), app.clock.now());
         change(app, EventKind::JobQueued, vec![Change::EnqueueJob(Box::new(job))]).await;
@@ -266,6 +273,7 @@ fn environment_doc(id: EnvironmentId) -> EnvironmentDoc {
         }),
         redis: None,
         health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1000 },
+        executor: None,
     }
 }
 

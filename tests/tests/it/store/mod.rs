@@ -1,6 +1,7 @@
 //! One suite over both databases: every case runs on SQLite and on PostgreSQL.
 
 mod commands;
+mod following;
 mod interleavings;
 mod keeping;
 mod opening;
@@ -49,6 +50,9 @@ on_both! {
         a_job_given_up_is_over_and_its_host_is_not_believed
         progress_is_appended_once
         a_known_job_is_not_queued_twice;
+    following:
+        a_purge_is_followed_by_one_warm_up
+        a_claim_notes_the_executor_its_environment_chooses;
     commands:
         a_scope_loads_all_it_names
         a_refusal_writes_nothing

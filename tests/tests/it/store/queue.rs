@@ -96,6 +96,7 @@ pub(crate) async fn jobs_of_a_lane_run_one_by_one_in_their_order(world: &World) 
                 host: job.host_id,
                 outcome,
                 template: template(),
+                warm_template: None,
             };
             let answers = world.store.settle(&[settlement], NOW).await.unwrap();
             assert_eq!(answers, [SettleAnswer::Settled(JobState::Succeeded)]);

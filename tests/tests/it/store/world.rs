@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hostler_controller::domain::decide::job::{JobInput, new_job};
-use hostler_controller::domain::template::{Executor, OnInterrupt};
+use hostler_controller::domain::template::{Executor, LaneKind, OnInterrupt};
 use hostler_controller::domain::{
     CacheFlag, Change, Decision, Environment, EnvironmentState, Host, HostState, Job, Lane, Micros,
     NewJob, Scope, Site, Template,
@@ -222,6 +222,7 @@ pub(crate) fn environment(n: u8, site: &Site, host: &HostId) -> Environment {
                 switch_file: None,
             }),
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1000 },
+            executor: None,
         },
         fastcgi: None,
         redis: Some(CacheFlag {
@@ -245,7 +246,7 @@ pub(crate) fn template() -> Template {
         executor: Executor::Native,
         timeout_secs: 60,
         retry_after_secs: vec![60, 300, 900],
-        exclusive: true,
+        lane: LaneKind::Environment,
         may_pass_waiting: false,
         supersedes_queued: false,
         on_interrupt: OnInterrupt::Rerun,
@@ -269,6 +270,8 @@ pub(crate) fn with_template(n: u64, on: &Connected, template: &Template) -> NewJ
         request: json!({"n": n, "text": "q\"uo'te\u{0}"}),
         request_id: None,
         retry_of: None,
+        parent_id: None,
+        executor: None,
     };
     new_job(input, template, NOW)
 }
@@ -288,6 +291,7 @@ pub(crate) fn settlement(claimed: &Claimed, outcome: Outcome) -> Settlement {
         host: claimed.job.host_id.clone(),
         outcome,
         template: template(),
+        warm_template: None,
     }
 }
 
