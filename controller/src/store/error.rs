@@ -146,6 +146,7 @@ impl StoreError {
             | Self::Unreadable { .. }
             | Self::Taken { .. }
             | Self::NoHost { .. }
+            | Self::Defect { .. }
             | Self::Database { .. } => "the database cannot be reached now; try again",
         }
     }
