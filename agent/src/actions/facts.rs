@@ -77,7 +77,7 @@ impl Sums {
         let date = entry.head.date;
         let fresh = u64::from(entry.head.valid_sec >= now_secs);
         let dates = Some((date, date));
-        *self = self.and(Self { entries: 1, bytes: entry.bytes, fresh, dates });
+        *self = self.and(Self { entries: 1, bytes: entry.bytes(), fresh, dates });
     }
 
     fn and(self, other: Self) -> Self {

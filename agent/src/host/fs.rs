@@ -264,28 +264,14 @@ impl Dir {
     /// # Errors
     /// [`FsError::Io`].
     pub fn entries(&self) -> Result<Vec<(OsString, FileType)>, FsError> {
-        Ok(self.listed()?.into_iter().map(|(_, name, kind)| (name, kind)).collect())
-    }
-
-    /// The same with their inodes, and in the order of those.
-    ///
-    /// # Errors
-    /// [`FsError::Io`].
-    pub fn listed_by_inode(&self) -> Result<Vec<(u64, OsString, FileType)>, FsError> {
-        let mut listed = self.listed()?;
-        listed.sort_unstable_by_key(|(inode, _, _)| *inode);
-        Ok(listed)
-    }
-
-    fn listed(&self) -> Result<Vec<(u64, OsString, FileType)>, FsError> {
-        use std::os::unix::ffi::OsStrExt as _;
         let fail = |errno| explain(errno, &self.path, "list");
         let mut found = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.fd).map_err(fail)? {
             let entry = entry.map_err(fail)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
-                found.push((entry.ino(), OsStr::from_bytes(name).to_owned(), entry.file_type()));
+                use std::os::unix::ffi::OsStrExt as _;
+                found.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
             }
         }
         Ok(found)

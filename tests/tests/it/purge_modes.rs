@@ -3,7 +3,7 @@
 use hostler_protocol::job::{CacheStatus, PurgeMode, PurgeScope, ToggleResult};
 use hostler_tests::servers::{SERVER_SECS_MAX, get, wait_for};
 
-use crate::stand::{Options, Stand, entries, error, purge_spec, result, urls};
+use crate::stand::{Options, Stand, entries, result, urls};
 
 const NOT_FOUND: &str = "http_response_code(404); header('Cache-Control: no-cache, no-store');";
 
@@ -270,15 +270,4 @@ async fn an_open_file_cache_delays_no_mode() {
     let answer = get(stand.nginx.port, "shop.test", "/x", &[]).unwrap();
     assert_eq!(answer.header("X-Hostler-Cache"), Some("HIT"));
     assert_ne!(answer.body, old);
-}
-
-#[tokio::test]
-async fn a_refresh_of_too_much_changes_nothing() {
-    let stand = Stand::start("");
-    let shop = stand.cached_site("shop").await;
-    stand.fill(&shop, 10_001);
-    let outcome = stand.run(purge_spec(&shop, PurgeScope::All, PurgeMode::Refresh)).await;
-    let (code, message) = error(&outcome);
-    assert_eq!(code, "SPEC_INVALID", "{message}");
-    assert_eq!(stand.facts(&shop).await.entries, 10_001);
 }

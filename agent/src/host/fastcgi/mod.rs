@@ -54,4 +54,4 @@ pub fn level_names(name: &str) -> (&str, &str) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,11 +5,13 @@
 //! disk. What vanishes meanwhile is passed over; links are never followed.
 
 use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,8 @@ pub const SCAN_THREADS: usize = 2;
 pub const SCANNED_ENTRIES_MAX: u64 = 5_000_000;
 /// Hexadecimal digits in an entry's name.
 const NAME_DIGITS: usize = 32;
+/// Bytes a directory is listed into at a time.
+const LISTING_BYTES: usize = 32 * 1024;
 
 /// How a cache is gone through.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +60,6 @@ pub struct Sighted<'a> {
     name: &'a OsStr,
     fd: &'a OwnedFd,
     pub head: Head<'a>,
-    pub bytes: u64,
     pub inode: u64,
 }
 
@@ -71,6 +74,13 @@ impl Sighted<'_> {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.dir.path().join(self.name)
+    }
+
+    /// Bytes on disk; 0 if they cannot be found out any more.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let size = rustix::fs::fstat(self.fd).map_or(0, |stat| stat.st_size);
+        u64::try_from(size).unwrap_or(0)
     }
 
     /// Whether it is stored where its key says; all but one of a page's variants are not.
@@ -110,9 +120,11 @@ pub fn scan<S: Send>(
     states: Vec<S>,
     visit: impl Fn(&mut S, &Sighted<'_>) -> Result<(), FsError> + Sync,
 ) -> Result<(Seen, Vec<S>), FsError> {
+    let (firsts, leaves) = leaves(scan.cache)?;
     let walk = Walk {
         scan,
-        leaves: leaves(scan.cache)?,
+        firsts,
+        leaves,
         next: AtomicUsize::new(0),
         left: AtomicU64::new(scan.entries_max),
         stopped: AtomicBool::new(false),
@@ -141,22 +153,32 @@ pub fn scan<S: Send>(
     Ok((seen, states))
 }
 
-/// Every directory of entries.
-fn leaves(cache: &Dir) -> Result<Vec<(OsString, OsString)>, FsError> {
-    let mut leaves = Vec::new();
+/// The directories of the first level, and every directory of entries by its place in them.
+fn leaves(cache: &Dir) -> Result<(Vec<Dir>, Vec<(usize, OsString)>), FsError> {
+    let (mut firsts, mut leaves) = (Vec::new(), Vec::new());
     for (first, _) in levels(cache, 1)? {
         let Some(dir) = opened(cache.child(&first))? else { continue };
-        leaves.extend(levels(&dir, 2)?.into_iter().map(|(second, _)| (first.clone(), second)));
+        leaves.extend(levels(&dir, 2)?.into_iter().map(|(second, _)| (firsts.len(), second)));
+        firsts.push(dir);
     }
-    Ok(leaves)
+    Ok((firsts, leaves))
 }
 
 struct Walk<'a> {
     scan: &'a Scan<'a>,
-    leaves: Vec<(OsString, OsString)>,
+    firsts: Vec<Dir>,
+    leaves: Vec<(usize, OsString)>,
     next: AtomicUsize,
     left: AtomicU64,
     stopped: AtomicBool,
+}
+
+/// What a thread uses again for every directory and file.
+struct Scratch {
+    listing: Vec<MaybeUninit<u8>>,
+    names: Vec<(u64, bool, [u8; NAME_DIGITS])>,
+    start: Vec<u8>,
+    seen: Seen,
 }
 
 impl Walk<'_> {
@@ -165,21 +187,22 @@ impl Walk<'_> {
         mut state: S,
         visit: &impl Fn(&mut S, &Sighted<'_>) -> Result<(), FsError>,
     ) -> Result<(Seen, S), FsError> {
-        let (mut seen, mut buffer) = (Seen::default(), Vec::new());
+        let mut scratch = Scratch {
+            listing: vec![MaybeUninit::uninit(); LISTING_BYTES],
+            names: Vec::new(),
+            start: Vec::new(),
+            seen: Seen::default(),
+        };
         while let Some((first, second)) = self.leaves.get(self.next.fetch_add(1, Ordering::Relaxed))
+            && !self.over()
         {
-            if self.over() {
-                break;
-            }
-            let leaf = self.scan.cache.child(first).and_then(|dir| dir.child(second));
-            let Some(leaf) = opened(leaf)? else { continue };
-            let worked = self.leaf(&leaf, &mut state, visit, &mut seen, &mut buffer);
-            if let Err(error) = worked {
+            let Some(leaf) = opened(self.firsts[*first].child(second))? else { continue };
+            if let Err(error) = self.leaf(&leaf, &mut state, visit, &mut scratch) {
                 self.stopped.store(true, Ordering::Relaxed);
                 return Err(error);
             }
         }
-        Ok((seen, state))
+        Ok((scratch.seen, state))
     }
 
     fn over(&self) -> bool {
@@ -191,85 +214,106 @@ impl Walk<'_> {
         leaf: &Dir,
         state: &mut S,
         visit: &impl Fn(&mut S, &Sighted<'_>) -> Result<(), FsError>,
-        seen: &mut Seen,
-        buffer: &mut Vec<u8>,
+        scratch: &mut Scratch,
     ) -> Result<(), FsError> {
         if let Some(since) = self.scan.since_sec
             && rustix::fs::fstat(leaf.fd()).is_ok_and(|stat| stat.st_mtime < since)
         {
             return Ok(());
         }
-        for (_, name, kind) in leaf.listed_by_inode()? {
+        let Scratch { listing, names, start, seen } = scratch;
+        list(leaf, listing, names, seen)?;
+        let one_less = |left: u64| left.checked_sub(1);
+        for (inode, certain, name) in names.iter() {
             if self.over() {
                 return Ok(());
             }
-            if is_fill(&name) {
-                continue;
-            }
-            if !is_entry_name(&name) || !matches!(kind, FileType::RegularFile | FileType::Unknown) {
-                seen.unreadable += 1;
-                continue;
-            }
-            if self
-                .left
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
-                .is_err()
-            {
+            if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
                 self.stopped.store(true, Ordering::Relaxed);
                 return Ok(());
             }
-            self.file(leaf, &name, state, visit, seen, buffer)?;
+            let name = OsStr::from_bytes(name);
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let fd = match rustix::fs::openat(leaf.fd(), name, flags, Mode::empty()) {
+                Ok(fd) => fd,
+                Err(Errno::NOENT) => continue,
+                Err(_) => {
+                    seen.unreadable += 1;
+                    continue;
+                }
+            };
+            match self.wanted(&fd, *certain) {
+                None => continue,
+                Some(false) => {
+                    seen.unreadable += 1;
+                    continue;
+                }
+                Some(true) => {}
+            }
+            match header::read(&fd, start) {
+                Ok(Start::Entry(head)) => {
+                    seen.entries += 1;
+                    visit(state, &Sighted { dir: leaf, name, fd: &fd, head, inode: *inode })?;
+                }
+                Ok(Start::Foreign) => seen.foreign += 1,
+                Ok(Start::Void) => {}
+                Ok(Start::Nothing) | Err(_) => seen.unreadable += 1,
+            }
         }
         Ok(())
     }
 
-    fn file<S>(
-        &self,
-        leaf: &Dir,
-        name: &OsStr,
-        state: &mut S,
-        visit: &impl Fn(&mut S, &Sighted<'_>) -> Result<(), FsError>,
-        seen: &mut Seen,
-        buffer: &mut Vec<u8>,
-    ) -> Result<(), FsError> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = match rustix::fs::openat(leaf.fd(), name, flags, Mode::empty()) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => return Ok(()),
-            Err(_) => {
-                seen.unreadable += 1;
-                return Ok(());
-            }
-        };
-        let Ok(stat) = rustix::fs::fstat(&fd) else { return Ok(()) };
+    /// Whether a file is one to be read; `None` when it came to its place too early. The file is
+    /// only looked at where its directory does not say all that is asked.
+    fn wanted(&self, fd: &OwnedFd, certainly_a_file: bool) -> Option<bool> {
+        if certainly_a_file && self.scan.since_sec.is_none() {
+            return Some(true);
+        }
+        let stat = rustix::fs::fstat(fd).ok()?;
         if self.scan.since_sec.is_some_and(|since| stat.st_ctime < since) {
-            return Ok(());
+            return None;
         }
-        let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        match header::read(&fd, buffer) {
-            Ok(Start::Entry(head)) if regular => {
-                seen.entries += 1;
-                let bytes = u64::try_from(stat.st_size).unwrap_or(0);
-                let inode = stat.st_ino;
-                visit(state, &Sighted { dir: leaf, name, fd: &fd, head, bytes, inode })?;
-            }
-            Ok(Start::Foreign) if regular => seen.foreign += 1,
-            Ok(Start::Void) => {}
-            Ok(Start::Entry(_) | Start::Foreign | Start::Nothing) | Err(_) => seen.unreadable += 1,
-        }
-        Ok(())
+        Some(FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
 }
 
-/// Whether a name can be an entry's.
-fn is_entry_name(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name.len() == NAME_DIGITS && name.iter().all(u8::is_ascii_hexdigit)
+/// Lists what may be entries in a directory, in the order of their inodes, and whether each is
+/// certainly a file; counts what cannot be an entry.
+fn list(
+    leaf: &Dir,
+    listing: &mut [MaybeUninit<u8>],
+    names: &mut Vec<(u64, bool, [u8; NAME_DIGITS])>,
+    seen: &mut Seen,
+) -> Result<(), FsError> {
+    names.clear();
+    let mut entries = RawDir::new(leaf.fd(), listing);
+    while let Some(entry) = entries.next() {
+        let fail = |errno: Errno| {
+            let path = leaf.path().to_owned();
+            FsError::Io { action: "list", path, source: errno.into() }
+        };
+        let entry = entry.map_err(fail)?;
+        let name = entry.file_name().to_bytes();
+        let kind = entry.file_type();
+        if matches!(name, b"." | b"..") || is_fill(name) {
+            continue;
+        }
+        match <[u8; NAME_DIGITS]>::try_from(name) {
+            Ok(name)
+                if name.iter().all(u8::is_ascii_hexdigit)
+                    && matches!(kind, FileType::RegularFile | FileType::Unknown) =>
+            {
+                names.push((entry.ino(), kind == FileType::RegularFile, name));
+            }
+            Ok(_) | Err(_) => seen.unreadable += 1,
+        }
+    }
+    names.sort_unstable_by_key(|(inode, _, _)| *inode);
+    Ok(())
 }
 
 /// Whether a file is an entry that is being written: it has its name and some digits.
-fn is_fill(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
+fn is_fill(name: &[u8]) -> bool {
     name.split_at_checked(NAME_DIGITS).is_some_and(|(head, rest)| {
         head.iter().all(u8::is_ascii_hexdigit)
             && rest.split_first().is_some_and(|(dot, digits)| {

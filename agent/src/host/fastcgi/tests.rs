@@ -40,7 +40,7 @@ fn put(cache: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-fn store(cache: &Path, name: &str, key: &str, varies: bool) -> PathBuf {
+pub(crate) fn store(cache: &Path, name: &str, key: &str, varies: bool) -> PathBuf {
     put(cache, name, &laid_out(key, if varies { "Cookie" } else { "" }, 2000, "A: b\r\n\r\n"))
 }
 
@@ -58,7 +58,7 @@ fn scanned(cache: &Dir, threads: usize, entries_max: u64) -> (Vec<String>, Seen)
     (keys, seen)
 }
 
-fn cache() -> (tempfile::TempDir, Dir) {
+pub(crate) fn cache() -> (tempfile::TempDir, Dir) {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().canonicalize().unwrap();
     std::fs::create_dir(root.join("cache")).unwrap();

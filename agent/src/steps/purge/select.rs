@@ -244,3 +244,57 @@ pub fn pick(entry: &Entry, url: Option<usize>, own_place: bool) -> Picked {
     }
     picked
 }
+
+#[cfg(test)]
+mod tests {
+    use hostler_protocol::job::{KEY_FORMAT_DEFAULT, PurgeScope, Selection};
+
+    use super::*;
+    use crate::host::fastcgi::entry_name;
+    use crate::host::fastcgi::tests::{cache, store};
+    use crate::steps::keys::KeyFormat;
+    use crate::steps::purge::Wanted;
+
+    fn walk(cache: Dir, scope: &PurgeScope, acting: Acting) -> Walk {
+        let wanted = Wanted::read("shop.test", scope).unwrap();
+        let format = KeyFormat::parse(KEY_FORMAT_DEFAULT).unwrap();
+        Walk {
+            cache: Arc::new(cache),
+            matcher: Arc::new(Matcher::new(&wanted, "shop.test", format)),
+            varying: BTreeSet::new(),
+            acting,
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    fn pages(cache: &Dir, count: usize) -> Vec<std::path::PathBuf> {
+        let page = |n| {
+            let key = format!("httpGETshop.test/{n}");
+            store(cache.path(), &entry_name(key.as_bytes()), &key, false)
+        };
+        (0..count).map(page).collect()
+    }
+
+    #[test]
+    fn more_than_may_be_made_anew_is_refused_before_anything_changes() {
+        let (_keep, cache) = cache();
+        let files = pages(&cache, 3);
+        let walk = walk(cache, &PurgeScope::All, Acting::Pick { picked_max: 2 });
+        assert_eq!(walk.run().unwrap_err().code(), "SPEC_INVALID");
+        assert!(files.iter().all(|file| file.exists()));
+    }
+
+    #[test]
+    fn an_entry_two_lists_name_is_counted_once() {
+        let (_keep, cache) = cache();
+        pages(&cache, 2);
+        let scope = PurgeScope::Select(Selection {
+            urls: vec!["http://shop.test/0".to_owned(), "https://shop.test/0".to_owned()],
+            prefixes: vec!["http://shop.test/".to_owned()],
+            ..Selection::default()
+        });
+        let walked = walk(cache, &scope, Acting::Remove).run().unwrap();
+        assert_eq!((walked.counts.total.removed, walked.counts.urls[0].removed), (2, 1));
+        assert_eq!(walked.counts.urls[1].found, 0);
+    }
+}
