@@ -212,6 +212,15 @@ impl Client {
         let server = self.server().to_owned();
         // Its own text names the address, which we say ourselves.
         let error = error.without_url();
+        match tls_error(&error) {
+            Some(rustls::Error::InvalidCertificate(_)) => {
+                return CliError::Untrusted { server, source: error };
+            }
+            Some(rustls::Error::InvalidMessage(_)) => {
+                return CliError::NotTls { server, source: error };
+            }
+            Some(_) | None => {}
+        }
         if error.is_connect() {
             CliError::Unreachable { server, source: error }
         } else if error.is_timeout() {
@@ -224,6 +233,25 @@ impl Client {
     fn timed_out(&self) -> CliError {
         CliError::TimedOut { server: self.server().to_owned(), secs: self.timeout.as_secs() }
     }
+}
+
+/// What went wrong in TLS, if that is what it was.
+fn tls_error<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An IO error is silent about what it wraps.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(wrapped) = wrapped
+            && let Some(found) = tls_error(wrapped)
+        {
+            return Some(found);
+        }
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// One page of any list.

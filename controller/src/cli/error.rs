@@ -24,6 +24,19 @@ pub(super) enum CliError {
         #[source]
         source: reqwest::Error,
     },
+    /// The certificate is none that can be trusted, or not for this server, or not now.
+    #[error("the server at {server} is not trusted")]
+    Untrusted {
+        server: String,
+        #[source]
+        source: reqwest::Error,
+    },
+    #[error("what answers at {server} does not speak TLS")]
+    NotTls {
+        server: String,
+        #[source]
+        source: reqwest::Error,
+    },
     #[error("the controller at {server} did not answer within {secs} s")]
     TimedOut { server: String, secs: u64 },
     #[error("the connection to {server} broke")]
@@ -76,9 +89,11 @@ impl CliError {
             // What stands before a controller says these when it is gone.
             Self::Status { status: 502..=504 } => Exit::Unreachable,
             Self::Status { status } => Exit::of_status(*status),
-            Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Broken { .. } => {
-                Exit::Unreachable
-            }
+            Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::NotTls { .. }
+            | Self::TimedOut { .. }
+            | Self::Broken { .. } => Exit::Unreachable,
             Self::UnknownName { .. } => Exit::NotFound,
             Self::Usage(_) | Self::NotConfirmed(_) | Self::ReadFile { .. } | Self::Json { .. } => {
                 Exit::Usage
@@ -100,7 +115,9 @@ impl CliError {
             Self::Unreachable { .. } | Self::TimedOut { .. } | Self::Broken { .. } => true,
             Self::Status { status } => matches!(status, 429 | 500..=599),
             Self::Problem(problem) => matches!(problem.status, 429 | 500..=599),
-            Self::Answer(_)
+            Self::Untrusted { .. }
+            | Self::NotTls { .. }
+            | Self::Answer(_)
             | Self::AnswerTooLong { .. }
             | Self::UnknownName { .. }
             | Self::Usage(_)
@@ -125,6 +142,12 @@ impl CliError {
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Status { status: 502..=504 } => {
                 Some("is it running there? --server or HOSTLER_SERVER names another one".to_owned())
             }
+            Self::Untrusted { .. } => Some(
+                "--ca-file or HOSTLER_CA_FILE names the certificates to trust instead of the \
+                 system's; nothing was sent"
+                    .to_owned(),
+            ),
+            Self::NotTls { .. } => Some("is it http:// instead of https://?".to_owned()),
             Self::TimedOut { .. } => Some("--timeout allows it more time".to_owned()),
             Self::Problem(problem) => match problem.status {
                 401 => Some("give a token by HOSTLER_TOKEN or --token-file".to_owned()),

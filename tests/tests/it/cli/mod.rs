@@ -7,6 +7,7 @@ mod fake;
 mod real;
 mod requests;
 mod samples;
+mod tls;
 mod watching;
 
 use std::io::Write;

@@ -4,8 +4,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use hostler_tests::servers::SERVER_SECS_MAX;
+use hostler_tests::servers::{SERVER_SECS_MAX, wait_for};
 use hostler_tests::system::{Site, System};
+use rustix::process::Signal;
 use serde_json::json;
 
 fn purge_path(site: &Site) -> String {
@@ -133,6 +134,43 @@ fn an_agent_killed_at_any_moment_of_a_job_leaves_it_with_one_defined_end() {
         assert_eq!(first == "OFF", !on, "it says {first}\n{}", told());
     }
     assert!(cut_off > 0, "no kill came in time to cut anything off");
+}
+
+#[test]
+fn a_job_given_up_while_its_host_is_silent_changes_nothing_on_its_return() {
+    let system = System::start().unwrap();
+    let site = Site::create(&system.controller, &system.host, "shop").unwrap();
+    let path = format!("/api/environments/{}/cache", site.environment);
+    let on = json!({ "fastcgi_cache_enabled": true });
+    let accepted = system.controller.call("PATCH", &path, Some(&on)).unwrap();
+    let id = accepted.expect(202).unwrap()["job_id"].as_str().unwrap().to_owned();
+    assert!(told_of(&system, &id, "job.progress", "nginx_test_before"));
+    system.host.agent().unwrap().signal(Signal::STOP);
+    let port = system.controller.api_port;
+    let early = crate::cli::run(port, &["job", "cancel", &id, "--force"]).expect(5);
+    assert!(early.stderr.contains("JOB_NOT_UNKNOWN"), "{}", early.stderr);
+    // A connection nothing comes through is given up after 45 seconds.
+    wait_for("the attempt to be unknown", 90, || {
+        let job = system.controller.job(&id).ok()?;
+        (job["reason"] == "UNKNOWN").then_some(())
+    })
+    .unwrap();
+    crate::cli::run(port, &["job", "cancel", &id, "--force"]).expect(0);
+    let next = system.controller.call("POST", &format!("{path}/reconcile"), None).unwrap();
+    let next = next.expect(202).unwrap()["job_id"].as_str().unwrap().to_owned();
+    system.host.agent().unwrap().signal(Signal::CONT);
+    let ended = system.controller.wait_job(&next, &["succeeded", "failed", "held"]).unwrap();
+    assert_eq!(ended["state"], "succeeded", "{ended:#}\n{}", system.host.agent_log());
+    let given_up = system.controller.job(&id).unwrap();
+    let (state, reason) = (&given_up["state"], &given_up["reason"]);
+    assert_eq!((state, reason), (&json!("cancelled"), &json!("ABANDONED")), "{given_up:#}");
+    wait_for("what the host said to be kept", SERVER_SECS_MAX, || {
+        told_of(&system, &id, "job.late_outcome", "").then_some(())
+    })
+    .unwrap();
+    let state = system.controller.call("GET", &path, None).unwrap().expect(200).unwrap();
+    assert_eq!((&state["in_sync"], &state["fastcgi"]["applied"]), (&json!(true), &json!(true)));
+    assert_eq!([site.cache_status("/").unwrap(), site.cache_status("/").unwrap()], ["MISS", "HIT"]);
 }
 
 #[test]
