@@ -124,7 +124,9 @@ impl Templates {
     /// of its type.
     #[must_use]
     pub fn for_job(&self, reference: &str, job_type: JobType) -> Arc<Template> {
-        self.by_reference(reference).unwrap_or_else(|| self.for_type(job_type))
+        self.by_reference(reference)
+            .filter(|template| template.job_type == job_type)
+            .unwrap_or_else(|| self.for_type(job_type))
     }
 }
 

@@ -185,7 +185,7 @@ impl App {
                 attempt: store_attempt(&report.attempt),
                 host: report.host,
                 outcome: report.outcome,
-                template: Template::clone(&template),
+                template,
                 warm_template: followed.then(|| self.templates.for_type(JobType::CacheWarm)),
             });
         }

@@ -66,6 +66,8 @@ struct Session {
     accepted_streams: u64,
     /// Attempts that take up a slot, with their templates where they are known.
     slots: HashSet<AttemptRef>,
+    /// Attempts whose end has been told and is not entered yet.
+    ending: HashSet<AttemptRef>,
     templates: HashMap<AttemptRef, Arc<Template>>,
     closing: Option<(u32, String)>,
 }
@@ -111,6 +113,7 @@ async fn enter(
         writers: HashMap::new(),
         accepted_streams: 0,
         slots: HashSet::new(),
+        ending: HashSet::new(),
         templates: HashMap::new(),
         closing: None,
     };
@@ -204,7 +207,8 @@ impl Session {
             // An attempt that ended as fast as it was accepted is no longer current either, but
             // its end has been told and there is nothing to stop.
             Inward::NotCurrent(attempt) => {
-                self.core.carries(&attempt).then_some(Input::Cancel { attempt })
+                let runs = self.core.carries(&attempt) && !self.ending.contains(&attempt);
+                runs.then_some(Input::Cancel { attempt })
             }
             Inward::Over(attempt) => {
                 self.over(&attempt);
@@ -219,6 +223,7 @@ impl Session {
     }
 
     fn over(&mut self, attempt: &AttemptRef) {
+        self.ending.remove(attempt);
         self.templates.remove(attempt);
         if self.slots.remove(attempt) {
             self.place.freed();
@@ -350,7 +355,8 @@ impl Session {
         });
     }
 
-    fn settle(&self, report: Report, acknowledge: bool) {
+    fn settle(&mut self, report: Report, acknowledge: bool) {
+        self.ending.insert(report.attempt.clone());
         let (intake, mut inbox) = (self.fleet.intake.clone(), self.inbox.clone());
         let attempt = report.attempt.clone();
         tokio::spawn(async move {

@@ -1,10 +1,12 @@
 //! What happens to a running attempt before it is settled: accepted, renewed, its progress told,
 //! lost sight of, found again, or found never to have arrived.
 
+use std::collections::BTreeSet;
+
 use hostler_protocol::id::JobId;
 use serde_json::json;
 
-use super::db::{Tx, Value, json_rows};
+use super::db::{Tx, json_rows};
 use super::error::Failure;
 use super::jobs::{self, JobRow, Update};
 use super::types::{AttemptRef, ProgressLine};
@@ -232,33 +234,23 @@ impl Operation for Renew {
         let mut sorted: Vec<&AttemptRef> = self.attempts.iter().collect();
         sorted.sort_unstable();
         sorted.dedup();
-        let rows: Vec<Vec<Value>> =
-            sorted.iter().map(|one| vec![one.job.as_str().into(), one.attempt.into()]).collect();
+        let rows =
+            json_rows(sorted.iter().map(|one| [one.job.as_str().into(), one.attempt.into()]));
         let sql = format!(
             "UPDATE jobs SET lease = lease + 1 FROM {} WHERE jobs.id = v.id \
-             AND jobs.attempt = v.attempt AND jobs.state = $2 RETURNING jobs.id",
-            tx.dialect().source(1, &["id", "attempt:i"])
+             AND jobs.attempt = v.attempt AND {} RETURNING jobs.id, jobs.attempt",
+            tx.dialect().source(1, &["id", "attempt:i"]),
+            jobs::is("jobs", JobState::Running)
         );
-        let params = [json_rows(&rows), JobState::Running.as_str().into()];
-        let renewed: Vec<JobId> = tx.fetch_as(sql, &params, |row| row.parsed()).await?;
-        // At most one attempt of a job can be its running one, so the id says which.
-        let mut answers = Vec::with_capacity(self.attempts.len());
-        let current = jobs_attempts(tx, &renewed).await?;
-        for one in &self.attempts {
-            answers.push(current.contains(one));
-        }
-        Ok(Done::silent(answers))
+        let renewed: BTreeSet<AttemptRef> = tx
+            .fetch_as(sql, &[rows], |row| {
+                Ok(AttemptRef { job: row.parsed()?, attempt: row.u32()? })
+            })
+            .await?
+            .into_iter()
+            .collect();
+        Ok(Done::silent(self.attempts.iter().map(|one| renewed.contains(one)).collect()))
     }
-}
-
-async fn jobs_attempts(tx: &mut Tx<'_>, ids: &[JobId]) -> Result<Vec<AttemptRef>, Failure> {
-    let source = tx.dialect().source(1, &["id"]);
-    let sql =
-        format!("SELECT j.id, j.attempt FROM jobs j WHERE j.id IN (SELECT v.id FROM {source})");
-    tx.fetch_as(sql, &[jobs::json_ids(ids)], |row| {
-        Ok(AttemptRef { job: row.parsed()?, attempt: row.u32()? })
-    })
-    .await
 }
 
 struct AppendProgress {
@@ -276,7 +268,7 @@ impl Operation for AppendProgress {
         let ids = jobs::json_ids(self.lines.iter().map(|line| &line.attempt.job));
         let mut rows = jobs::load(tx, ids).await?;
         let mut events = Vec::new();
-        let mut seen: Vec<Vec<Value>> = Vec::new();
+        let mut seen: Vec<(JobId, i64)> = Vec::new();
         for line in &self.lines {
             let sequence = i64::try_from(line.sequence).unwrap_or(i64::MAX);
             let Some(row) = current(rows.get_mut(&line.attempt.job), &line.attempt)
@@ -290,7 +282,7 @@ impl Operation for AppendProgress {
         for row in rows.into_values() {
             let wanted = events.iter().any(|event| event.subject.job.as_ref() == Some(&row.job.id));
             if wanted {
-                seen.push(vec![row.job.id.as_str().into(), row.progress_seen.into()]);
+                seen.push((row.job.id, row.progress_seen));
             }
         }
         if !seen.is_empty() {
@@ -298,7 +290,8 @@ impl Operation for AppendProgress {
                 "UPDATE jobs SET progress_seen = v.seen FROM {} WHERE jobs.id = v.id",
                 tx.dialect().source(1, &["id", "seen:i"])
             );
-            tx.execute(sql, &[json_rows(&seen)]).await?;
+            let rows = seen.iter().map(|(job, seen)| [job.as_str().into(), (*seen).into()]);
+            tx.execute(sql, &[json_rows(rows)]).await?;
         }
         Ok(Done { reply: (), events })
     }

@@ -4,14 +4,16 @@
 //! holds, none of its lanes is held, and no earlier job of its lanes waits; a job that may pass
 //! waiting ones does not mind an earlier job that waits out a back-off.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use hostler_protocol::id::{EnvironmentId, JobId, SiteId};
+use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::Executor;
 use serde_json::json;
 
-use super::db::{Dialect, Tx, Value, json_rows, params};
+use super::db::{Dialect, Tx, json_rows};
 use super::error::Failure;
+use super::jobs::JobRow;
 use super::types::{ClaimHost, Claimed, EnqueueAnswer, SLICE_MAX};
 use super::unit::{Done, Operation};
 use super::{Store, StoreError, environments, jobs, sites};
@@ -113,21 +115,18 @@ impl Operation for Claim {
         if ids.is_empty() {
             return Ok(Done::silent(Vec::new()));
         }
-        start(tx, &ids, self.now).await?;
-        let mut rows = jobs::load(tx, jobs::json_ids(&ids)).await?;
+        let mut rows = start(tx, &ids, self.now).await?;
         let environments = load_environments(tx, &rows).await?;
-        let sites = load_sites(tx, &environments).await?;
         let mut claimed = Vec::with_capacity(ids.len());
         let mut events = Vec::with_capacity(ids.len());
         choose_executors(tx, &mut rows, &environments).await?;
         for id in &ids {
-            let Some(row) = rows.remove(id) else { continue };
-            let document = json!({ "attempt": row.job.attempt });
-            events.push(event(&row.job, EventKind::JobStarted, document, self.now));
-            let environment =
-                row.job.environment_id.as_ref().and_then(|id| environments.get(id)).cloned();
-            let site = row.job.site_id.as_ref().and_then(|id| sites.get(id)).cloned();
-            claimed.push(Claimed { job: row.job, environment, site, generation: 0 });
+            let Some(JobRow { job, .. }) = rows.remove(id) else { continue };
+            let document = json!({ "attempt": job.attempt });
+            events.push(event(&job, EventKind::JobStarted, document, self.now));
+            let known = job.environment_id.as_ref().and_then(|id| environments.get(id)).cloned();
+            let (environment, site) = known.unzip();
+            claimed.push(Claimed { job, environment, site, generation: 0 });
         }
         Ok(Done { reply: claimed, events })
     }
@@ -149,27 +148,34 @@ const RUNNABLE: &str = "j.state = 'queued' AND j.run_after <= $2 \
         WHERE l.job_id = j.id AND b.state IN ('queued', 'held') \
         AND NOT (j.may_pass_waiting = 1 AND b.state = 'queued' AND b.run_after > $2))";
 
-/// Jobs that can run, most urgent first: their ids, locked on PostgreSQL so that claimers of
-/// other controllers pass over them.
-async fn candidates(tx: &mut Tx<'_>, claim: &Claim) -> Result<Vec<JobId>, Failure> {
+/// A job that can run.
+struct Candidate {
+    id: JobId,
+    priority: i64,
+    position: i64,
+    /// How many it needs.
+    lanes: u32,
+}
+
+/// Jobs that can run, most urgent first; locked on PostgreSQL, so that claimers of other
+/// controllers pass over them.
+async fn candidates(tx: &mut Tx<'_>, claim: &Claim) -> Result<Vec<Candidate>, Failure> {
     let slots_max = claim.hosts.iter().map(|host| host.slots).max().unwrap_or(0);
-    let hosts: Vec<Vec<Value>> = claim
-        .hosts
-        .iter()
-        .map(|host| {
-            let epoch = i64::try_from(host.epoch).unwrap_or(i64::MAX);
-            vec![host.host.as_str().into(), epoch.into(), host.slots.into()]
-        })
-        .collect();
-    let source = tx.dialect().source(1, &["host", "epoch:i", "slots:i"]);
+    let hosts = json_rows(claim.hosts.iter().map(|host| {
+        let epoch = i64::try_from(host.epoch).unwrap_or(i64::MAX);
+        [host.host.as_str().into(), epoch.into(), host.slots.into()]
+    }));
+    let dialect = tx.dialect();
+    let source = dialect.source(1, &["host", "epoch:i", "slots:i"]);
     // Per host the first jobs in the index's order; a bound that is the same for every host lets
     // each of these look-ups stop early. SQLite has no LATERAL, PostgreSQL cannot look up by an
-    // IN that varies.
+    // IN that varies. A limit that is nothing but a parameter would make SQLite compile the
+    // statement again for each run.
     let first = format!(
         "FROM jobs j WHERE j.host_id = v.host AND {RUNNABLE} \
-         ORDER BY j.priority DESC, j.position LIMIT $4"
+         ORDER BY j.priority DESC, j.position LIMIT $4 + 0"
     );
-    let join = match tx.dialect() {
+    let join = match dialect {
         Dialect::Sqlite => format!("JOIN jobs r ON r.id IN (SELECT j.id {first})"),
         Dialect::Postgres => {
             format!("CROSS JOIN LATERAL (SELECT j.id, j.priority, j.position {first}) AS r")
@@ -178,144 +184,133 @@ async fn candidates(tx: &mut Tx<'_>, claim: &Claim) -> Result<Vec<JobId>, Failur
     let sql = format!(
         "WITH ranked AS (SELECT r.id, r.priority, r.position, v.slots, \
             row_number() OVER (PARTITION BY v.host ORDER BY r.priority DESC, r.position) AS place \
-         FROM {source} JOIN host_sessions p ON p.host_id = v.host AND p.epoch = v.epoch {join}) \
-         SELECT id FROM ranked WHERE place <= slots ORDER BY priority DESC, position LIMIT $3"
+         FROM {source} JOIN host_sessions p ON p.host_id = v.host AND p.epoch = v.epoch {join}), \
+         first AS (SELECT id, priority, position, \
+            (SELECT count(*) FROM job_lanes l WHERE l.job_id = ranked.id) AS lanes \
+         FROM ranked WHERE place <= slots ORDER BY priority DESC, position LIMIT $3 + 0) \
+         SELECT {} FROM first",
+        dialect.packed("id, priority, position, lanes")
     );
-    let params = [
-        json_rows(&hosts),
-        claim.now.into(),
-        claim.limit.into(),
-        slots_max.min(claim.limit).into(),
-    ];
-    let ids: Vec<JobId> = tx.fetch_as(sql, &params, |row| row.parsed()).await?;
-    match tx.dialect() {
-        Dialect::Sqlite => Ok(ids),
-        Dialect::Postgres => lock(tx, ids).await,
+    let params = [hosts, claim.now.into(), claim.limit.into(), slots_max.min(claim.limit).into()];
+    let mut found = tx
+        .fetch_packed(sql, &params, |row| {
+            let id = row.parsed()?;
+            Ok(Candidate { id, priority: row.int()?, position: row.int()?, lanes: row.u32()? })
+        })
+        .await?;
+    found.sort_unstable_by_key(|one| (Reverse(one.priority), one.position));
+    match dialect {
+        Dialect::Sqlite => Ok(found),
+        Dialect::Postgres => lock(tx, found).await,
     }
 }
 
-/// Locks those jobs that are still queued and nobody else's. The state is a parameter: written
-/// out, it would draw PostgreSQL to the index of all queued jobs instead of the one of ids.
-async fn lock(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Failure> {
+/// Locks those jobs that are still queued and nobody else's.
+async fn lock(tx: &mut Tx<'_>, found: Vec<Candidate>) -> Result<Vec<Candidate>, Failure> {
     let source = tx.dialect().source(1, &["id"]);
     let sql = format!(
         "SELECT j.id FROM jobs j WHERE j.id IN (SELECT v.id FROM {source}) \
-         AND j.state = $2 FOR UPDATE OF j SKIP LOCKED"
+         AND {} FOR UPDATE OF j SKIP LOCKED",
+        jobs::is("j", JobState::Queued)
     );
-    let params = [jobs::json_ids(&ids), JobState::Queued.as_str().into()];
-    let locked = tx.fetch_as(sql, &params, |row| row.parsed()).await?;
+    let ids = jobs::json_ids(found.iter().map(|one| &one.id));
+    let locked = tx.fetch_as(sql, &[ids], |row| row.parsed()).await?;
     let locked: BTreeSet<JobId> = locked.into_iter().collect();
-    Ok(ids.into_iter().filter(|id| locked.contains(id)).collect())
+    Ok(found.into_iter().filter(|one| locked.contains(&one.id)).collect())
 }
 
-/// Takes the lanes of these jobs; a job that does not get all of its lanes gets none and drops
-/// out. Lanes are taken in the order of their names.
-async fn hold_lanes(tx: &mut Tx<'_>, ids: Vec<JobId>) -> Result<Vec<JobId>, Failure> {
-    if ids.is_empty() {
+/// Takes the lanes of these jobs, in the order of the lanes' names; a job that does not get all
+/// of its lanes gets none and drops out.
+async fn hold_lanes(tx: &mut Tx<'_>, found: Vec<Candidate>) -> Result<Vec<JobId>, Failure> {
+    let wanted: u64 = found.iter().map(|one| u64::from(one.lanes)).sum();
+    let mut ids: Vec<JobId> = found.into_iter().map(|one| one.id).collect();
+    if wanted == 0 {
         return Ok(ids);
     }
     let source = tx.dialect().source(1, &["id"]);
-    let wanted: Vec<(JobId, String)> = tx
-        .fetch_as(
-            format!(
-                "SELECT l.job_id, l.lane FROM job_lanes l \
-                 WHERE l.job_id IN (SELECT v.id FROM {source}) ORDER BY l.lane"
-            ),
-            &[jobs::json_ids(&ids)],
-            |row| Ok((row.parsed()?, row.text()?)),
-        )
-        .await?;
-    if wanted.is_empty() {
-        return Ok(ids);
-    }
-    let rows: Vec<Vec<Value>> =
-        wanted.iter().map(|(job, lane)| vec![lane.as_str().into(), job.as_str().into()]).collect();
-    let sql = format!(
-        "INSERT INTO lane_holds (lane, job_id) SELECT v.lane, v.job_id FROM {} WHERE 1 = 1 \
-         ORDER BY v.lane ON CONFLICT (lane) DO NOTHING RETURNING lane, job_id",
-        tx.dialect().source(1, &["lane", "job_id"])
+    let lanes = format!("job_lanes l WHERE l.job_id IN (SELECT v.id FROM {source})");
+    let held = format!(
+        "INSERT INTO lane_holds (lane, job_id) SELECT l.lane, l.job_id FROM {lanes} \
+         ORDER BY l.lane ON CONFLICT (lane) DO NOTHING"
     );
-    let held: BTreeSet<(JobId, String)> = tx
-        .fetch_as(sql, &[json_rows(&rows)], |row| {
-            let lane = row.text()?;
-            Ok((row.parsed()?, lane))
-        })
-        .await?
-        .into_iter()
-        .collect();
-    let lost: BTreeSet<&JobId> =
-        wanted.iter().filter(|pair| !held.contains(*pair)).map(|(job, _)| job).collect();
-    for job in &lost {
-        tx.execute("DELETE FROM lane_holds WHERE job_id = $1", params![job.as_str()]).await?;
+    let all = jobs::json_ids(&ids);
+    if tx.execute(held, &[all.clone()]).await? < wanted {
+        let lost = format!(
+            "SELECT DISTINCT l.job_id FROM {lanes} AND NOT EXISTS (SELECT 1 FROM lane_holds h \
+             WHERE h.lane = l.lane AND h.job_id = l.job_id)"
+        );
+        let lost: BTreeSet<JobId> =
+            tx.fetch_as(lost, &[all], |row| row.parsed()).await?.into_iter().collect();
+        jobs::remove(tx, "lane_holds", lost.iter().collect()).await?;
+        ids.retain(|id| !lost.contains(id));
     }
-    Ok(ids.iter().filter(|id| !lost.contains(id)).cloned().collect())
+    Ok(ids)
 }
 
-async fn start(tx: &mut Tx<'_>, ids: &[JobId], now: Micros) -> Result<(), Failure> {
-    let source = tx.dialect().source(1, &["id"]);
+/// Begins a new attempt of each of these jobs, all of which are queued.
+async fn start(
+    tx: &mut Tx<'_>,
+    ids: &[JobId],
+    now: Micros,
+) -> Result<BTreeMap<JobId, JobRow>, Failure> {
+    let dialect = tx.dialect();
     let sql = format!(
         "UPDATE jobs SET state = 'running', reason = NULL, attempt = attempt + 1, \
          lease = lease + 1, accepted_at = NULL, progress_seen = 0, \
          started_at = COALESCE(started_at, $2) \
-         FROM {source} WHERE jobs.id = v.id AND jobs.state = $3"
+         FROM {} WHERE jobs.id = v.id AND {} RETURNING {}",
+        dialect.source(1, &["id"]),
+        jobs::is("jobs", JobState::Queued),
+        dialect.packed_row(&jobs::columns("jobs"))
     );
-    let params = [jobs::json_ids(ids), now.into(), JobState::Queued.as_str().into()];
-    let changed = tx.execute(sql, &params).await?;
-    if usize::try_from(changed) == Ok(ids.len()) { Ok(()) } else { Err(Failure::Overtaken) }
+    let params = [jobs::json_ids(ids), now.into()];
+    let started = jobs::by_id(tx.fetch_packed(sql, &params, jobs::read).await?);
+    if started.len() == ids.len() { Ok(started) } else { Err(Failure::Overtaken) }
 }
 
 /// The choice of an environment may have changed since its jobs were queued.
 async fn choose_executors(
     tx: &mut Tx<'_>,
-    rows: &mut BTreeMap<JobId, jobs::JobRow>,
-    environments: &BTreeMap<EnvironmentId, Environment>,
+    rows: &mut BTreeMap<JobId, JobRow>,
+    environments: &BTreeMap<EnvironmentId, (Environment, Site)>,
 ) -> Result<(), Failure> {
-    let mut changed: Vec<Vec<Value>> = Vec::new();
+    let mut changed: Vec<(JobId, Option<Executor>)> = Vec::new();
     for job in rows.values_mut().map(|row| &mut row.job) {
-        let environment = job.environment_id.as_ref().and_then(|id| environments.get(id));
-        let chosen = environment.and_then(|environment| environment.doc.executor);
+        let known = job.environment_id.as_ref().and_then(|id| environments.get(id));
+        let chosen = known.and_then(|(environment, _)| environment.doc.executor);
         if job.executor != chosen {
             job.executor = chosen;
-            changed.push(vec![job.id.as_str().into(), chosen.map(Executor::as_str).into()]);
+            changed.push((job.id.clone(), chosen));
         }
     }
     if !changed.is_empty() {
         let source = tx.dialect().source(1, &["id", "executor"]);
         let sql =
             format!("UPDATE jobs SET executor = v.executor FROM {source} WHERE jobs.id = v.id");
-        tx.execute(sql, &[json_rows(&changed)]).await?;
+        let row = |(job, chosen): &(JobId, Option<Executor>)| {
+            [job.as_str().to_owned().into(), chosen.map(Executor::as_str).into()]
+        };
+        tx.execute(sql, &[json_rows(changed.iter().map(row))]).await?;
     }
     Ok(())
 }
 
+/// The environments these jobs work on, with their sites.
 async fn load_environments(
     tx: &mut Tx<'_>,
-    rows: &BTreeMap<JobId, jobs::JobRow>,
-) -> Result<BTreeMap<EnvironmentId, Environment>, Failure> {
+    rows: &BTreeMap<JobId, JobRow>,
+) -> Result<BTreeMap<EnvironmentId, (Environment, Site)>, Failure> {
     let ids: BTreeSet<&EnvironmentId> =
         rows.values().filter_map(|row| row.job.environment_id.as_ref()).collect();
-    let rows: Vec<Vec<Value>> = ids.into_iter().map(|id| vec![id.as_str().into()]).collect();
+    let dialect = tx.dialect();
     let sql = format!(
-        "SELECT {} FROM {} JOIN environments e ON e.id = v.id",
-        environments::COLUMNS,
-        tx.dialect().source(1, &["id"])
+        "SELECT {} FROM {} JOIN environments e ON e.id = v.id JOIN sites s ON s.id = e.site_id",
+        dialect.packed(&format!("{}, {}", environments::COLUMNS, sites::COLUMNS)),
+        dialect.source(1, &["id"])
     );
-    let found = tx.fetch_as(sql, &[json_rows(&rows)], environments::read).await?;
-    Ok(found.into_iter().map(|environment| (environment.id.clone(), environment)).collect())
-}
-
-async fn load_sites(
-    tx: &mut Tx<'_>,
-    environments: &BTreeMap<EnvironmentId, Environment>,
-) -> Result<BTreeMap<SiteId, Site>, Failure> {
-    let ids: BTreeSet<&SiteId> =
-        environments.values().map(|environment| &environment.site_id).collect();
-    let rows: Vec<Vec<Value>> = ids.into_iter().map(|id| vec![id.as_str().into()]).collect();
-    let sql = format!(
-        "SELECT {} FROM {} JOIN sites s ON s.id = v.id",
-        sites::COLUMNS,
-        tx.dialect().source(1, &["id"])
-    );
-    let found = tx.fetch_as(sql, &[json_rows(&rows)], sites::read).await?;
-    Ok(found.into_iter().map(|site| (site.id.clone(), site)).collect())
+    let ids = json_rows(ids.into_iter().map(|id| [id.as_str().into()]));
+    let found = tx
+        .fetch_packed(sql, &[ids], |row| Ok((environments::read(row)?, sites::read(row)?)))
+        .await?;
+    Ok(found.into_iter().map(|pair| (pair.0.id.clone(), pair)).collect())
 }

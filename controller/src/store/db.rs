@@ -4,12 +4,13 @@
 //! serves both wherever their SQL agrees. Where it does not, [`Dialect`] says which is spoken.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Executor, Row as _, SqlSafeStr, SqlStr};
+use serde::Serializer as _;
+use sqlx::postgres::PgConnection;
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{AssertSqlSafe, Executor, SqlSafeStr, SqlStr};
 
+use super::cells::{self, Cells};
 use super::error::Failure;
 use crate::domain::Micros;
 
@@ -29,11 +30,37 @@ impl Dialect {
         }
     }
 
+    /// [`Dialect::for_update`], rows being locked in the order of `key`.
+    pub(super) fn ordered_for_update(self, key: &str) -> String {
+        match self {
+            Self::Sqlite => String::new(),
+            Self::Postgres => format!(" ORDER BY {key} FOR UPDATE"),
+        }
+    }
+
     /// `FOR SHARE`, as [`Dialect::for_update`].
     pub(super) fn for_share(self) -> &'static str {
         match self {
             Self::Sqlite => "",
             Self::Postgres => " FOR SHARE",
+        }
+    }
+
+    /// The columns of a `SELECT` of many rows, for [`Tx::fetch_packed`]. SQLite's driver hands
+    /// rows over one by one between two threads, each cell in an allocation of its own; so there
+    /// all rows come as one JSON text.
+    pub(super) fn packed(self, columns: &str) -> String {
+        match self {
+            Self::Sqlite => format!("json_group_array(json_array({columns}))"),
+            Self::Postgres => columns.to_owned(),
+        }
+    }
+
+    /// As [`Dialect::packed`], for a `RETURNING`, which cannot aggregate.
+    pub(super) fn packed_row(self, columns: &str) -> String {
+        match self {
+            Self::Sqlite => format!("json_array(json_array({columns}))"),
+            Self::Postgres => columns.to_owned(),
         }
     }
 
@@ -56,7 +83,7 @@ impl Dialect {
             };
         }
         sql += &match self {
-            Self::Sqlite => format!(" FROM json_each(${param}) AS e) AS v"),
+            Self::Sqlite => format!(" FROM jsonb_each(${param}) AS e) AS v"),
             Self::Postgres => format!(
                 " FROM jsonb_array_elements(${param}::text::jsonb) \
                  WITH ORDINALITY AS e(value, ordinality)) AS v"
@@ -66,16 +93,16 @@ impl Dialect {
     }
 }
 
-/// A parameter.
+/// A parameter, or a cell of [`json_rows`].
 #[derive(Debug, Clone)]
-pub(super) enum Value {
+pub(super) enum Value<'v> {
     Int(Option<i64>),
-    Text(Option<String>),
+    Text(Option<Cow<'v, str>>),
 }
 
 macro_rules! values {
     ($($ty:ty => |$it:ident| $value:expr;)*) => {$(
-        impl From<$ty> for Value {
+        impl<'v> From<$ty> for Value<'v> {
             fn from($it: $ty) -> Self {
                 $value
             }
@@ -92,13 +119,13 @@ values! {
     Option<bool> => |it| Self::Int(it.map(i64::from));
     Micros => |it| Self::Int(Some(it.0));
     Option<Micros> => |it| Self::Int(it.map(|at| at.0));
-    &str => |it| Self::Text(Some(it.to_owned()));
-    Option<&str> => |it| Self::Text(it.map(str::to_owned));
-    String => |it| Self::Text(Some(it));
-    Option<String> => |it| Self::Text(it);
+    &'v str => |it| Self::Text(Some(it.into()));
+    Option<&'v str> => |it| Self::Text(it.map(Cow::from));
+    String => |it| Self::Text(Some(it.into()));
+    Option<String> => |it| Self::Text(it.map(Cow::from));
 }
 
-impl serde::Serialize for Value {
+impl serde::Serialize for Value<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Int(Some(number)) => serializer.serialize_i64(*number),
@@ -109,9 +136,16 @@ impl serde::Serialize for Value {
 }
 
 /// The parameter of [`Dialect::source`]: rows as a JSON array of arrays.
-pub(super) fn json_rows(rows: &[Vec<Value>]) -> Value {
+pub(super) fn json_rows<'v, const N: usize>(
+    rows: impl IntoIterator<Item = [Value<'v>; N]>,
+) -> Value<'static>
+where
+    [Value<'v>; N]: serde::Serialize,
+{
+    let mut text = Vec::new();
     // Numbers, texts and nulls in arrays: nothing here can fail to be written.
-    Value::Text(Some(serde_json::to_string(rows).unwrap_or_default()))
+    serde_json::Serializer::new(&mut text).collect_seq(rows).unwrap_or_default();
+    String::from_utf8(text).unwrap_or_default().into()
 }
 
 /// Makes a parameter list.
@@ -142,7 +176,7 @@ macro_rules! bound {
         for value in $params {
             query = match value {
                 Value::Int(number) => query.bind(*number),
-                Value::Text(text) => query.bind(text.clone()),
+                Value::Text(text) => query.bind(text.as_deref()),
             };
         }
         query
@@ -161,7 +195,7 @@ impl Tx<'_> {
     pub(super) async fn execute(
         &mut self,
         sql: impl Into<Sql> + Send,
-        params: &[Value],
+        params: &[Value<'_>],
     ) -> Result<u64, Failure> {
         let sql = sql.into();
         Ok(match self {
@@ -187,30 +221,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Runs a statement that answers rows.
-    pub(super) async fn fetch(
-        &mut self,
-        sql: impl Into<Sql> + Send,
-        params: &[Value],
-    ) -> Result<Vec<Row>, Failure> {
-        let sql = sql.into();
-        Ok(match self {
-            Self::Sqlite(connection) => {
-                let rows = connection.fetch_all(bound!(sql, params)).await?;
-                rows.into_iter().map(Row::Sqlite).collect()
-            }
-            Self::Postgres(connection) => {
-                let rows = connection.fetch_all(bound!(sql, params)).await?;
-                rows.into_iter().map(Row::Postgres).collect()
-            }
-        })
-    }
-
     /// Runs a statement that answers at most one row, and reads it.
     pub(super) async fn fetch_one<T>(
         &mut self,
         sql: impl Into<Sql> + Send,
-        params: &[Value],
+        params: &[Value<'_>],
         read: fn(&mut Cells<'_>) -> Result<T, Failure>,
     ) -> Result<Option<T>, Failure> {
         Ok(self.fetch_as(sql, params, read).await?.into_iter().next())
@@ -220,114 +235,40 @@ impl Tx<'_> {
     pub(super) async fn fetch_as<T>(
         &mut self,
         sql: impl Into<Sql> + Send,
-        params: &[Value],
+        params: &[Value<'_>],
         read: fn(&mut Cells<'_>) -> Result<T, Failure>,
     ) -> Result<Vec<T>, Failure> {
-        let rows = self.fetch(sql, params).await?;
-        rows.iter().map(|row| read(&mut row.cells())).collect()
-    }
-}
-
-/// A row as it came.
-pub(super) enum Row {
-    Sqlite(SqliteRow),
-    Postgres(PgRow),
-}
-
-impl Row {
-    /// Reads the row's cells from the first on.
-    pub(super) fn cells(&self) -> Cells<'_> {
-        Cells { row: self, at: 0 }
-    }
-}
-
-/// The cells of a row, read from left to right in the order of the statement's columns.
-pub(super) struct Cells<'r> {
-    row: &'r Row,
-    at: usize,
-}
-
-impl Cells<'_> {
-    pub(super) fn opt_int(&mut self) -> Result<Option<i64>, Failure> {
-        let at = self.at;
-        self.at += 1;
-        Ok(match self.row {
-            Row::Sqlite(row) => row.try_get(at)?,
-            Row::Postgres(row) => row.try_get(at)?,
-        })
-    }
-
-    pub(super) fn opt_text(&mut self) -> Result<Option<String>, Failure> {
-        let at = self.at;
-        self.at += 1;
-        Ok(match self.row {
-            Row::Sqlite(row) => row.try_get(at)?,
-            Row::Postgres(row) => row.try_get(at)?,
-        })
-    }
-
-    pub(super) fn int(&mut self) -> Result<i64, Failure> {
-        self.opt_int()?.ok_or_else(|| Failure::unreadable("an empty cell"))
-    }
-
-    pub(super) fn text(&mut self) -> Result<String, Failure> {
-        self.opt_text()?.ok_or_else(|| Failure::unreadable("an empty cell"))
-    }
-
-    pub(super) fn u32(&mut self) -> Result<u32, Failure> {
-        u32::try_from(self.int()?).map_err(|_| Failure::unreadable("a number out of range"))
-    }
-
-    pub(super) fn bool(&mut self) -> Result<bool, Failure> {
-        Ok(self.int()? != 0)
-    }
-
-    pub(super) fn at(&mut self) -> Result<Micros, Failure> {
-        self.int().map(Micros)
-    }
-
-    pub(super) fn opt_at(&mut self) -> Result<Option<Micros>, Failure> {
-        Ok(self.opt_int()?.map(Micros))
-    }
-
-    /// An id, or anything else that is parsed from text.
-    pub(super) fn parsed<T: FromStr>(&mut self) -> Result<T, Failure> {
-        let text = self.text()?;
-        text.parse().map_err(|_| Failure::unreadable(format!("an id like {text:?}")))
-    }
-
-    pub(super) fn opt_parsed<T: FromStr>(&mut self) -> Result<Option<T>, Failure> {
-        match self.opt_text()? {
-            Some(text) => match text.parse() {
-                Ok(id) => Ok(Some(id)),
-                Err(_) => Err(Failure::unreadable(format!("an id like {text:?}"))),
-            },
-            None => Ok(None),
+        let sql = sql.into();
+        match self {
+            Self::Sqlite(connection) => {
+                let rows = connection.fetch_all(bound!(sql, params)).await?;
+                rows.iter().map(|row| read(&mut row.into())).collect()
+            }
+            Self::Postgres(connection) => {
+                let rows = connection.fetch_all(bound!(sql, params)).await?;
+                rows.iter().map(|row| read(&mut row.into())).collect()
+            }
         }
     }
 
-    /// One of a set of names.
-    pub(super) fn named<T>(
+    /// As [`Tx::fetch_as`], of a statement whose columns are [`Dialect::packed`].
+    pub(super) async fn fetch_packed<T>(
         &mut self,
-        what: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Result<T, Failure> {
-        let text = self.text()?;
-        parse(&text).ok_or_else(|| Failure::unreadable(format!("the {what} {text:?}")))
-    }
-
-    pub(super) fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, Failure> {
-        serde_json::from_str(&self.text()?).map_err(|_| Failure::unreadable("a broken document"))
-    }
-
-    pub(super) fn opt_json<T: serde::de::DeserializeOwned>(
-        &mut self,
-    ) -> Result<Option<T>, Failure> {
-        match self.opt_text()? {
-            Some(text) => serde_json::from_str(&text)
-                .map(Some)
-                .map_err(|_| Failure::unreadable("a broken document")),
-            None => Ok(None),
+        sql: impl Into<Sql> + Send,
+        params: &[Value<'_>],
+        read: fn(&mut Cells<'_>) -> Result<T, Failure>,
+    ) -> Result<Vec<T>, Failure> {
+        match self.dialect() {
+            Dialect::Sqlite => {
+                let mut found = Vec::new();
+                for text in self.fetch_as(sql, params, |row| row.text()).await? {
+                    for mut row in cells::unpacked(&text)? {
+                        found.push(read(&mut row)?);
+                    }
+                }
+                Ok(found)
+            }
+            Dialect::Postgres => self.fetch_as(sql, params, read).await,
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use hostler_protocol::id::EnvironmentId;
 
-use super::db::{Cells, Tx, Value, params};
+use super::cells::Cells;
+use super::db::{Tx, Value, params};
 use super::error::Failure;
 use super::read::List;
 use super::types::{EnvironmentFilter, Page, Paged};
@@ -44,7 +45,7 @@ fn flag(row: &mut Cells<'_>) -> Result<Option<CacheFlag>, Failure> {
 }
 
 /// What a change may write, from `$2` on (`$1` is the id).
-fn values(environment: &Environment) -> Result<Vec<Value>, Failure> {
+fn values(environment: &Environment) -> Result<Vec<Value<'_>>, Failure> {
     let doc = serde_json::to_string(&environment.doc)
         .map_err(|_| Failure::unreadable("an environment that is not JSON"))?;
     let server = environment.doc.redis.as_ref().and_then(|redis| redis_server(&redis.url));

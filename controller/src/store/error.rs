@@ -295,12 +295,12 @@ fn trouble_of_code(code: &str) -> Trouble {
 pub(super) fn open_advice(error: &sqlx::Error) -> &'static str {
     use std::io::ErrorKind;
     if let sqlx::Error::Io(error) = error {
-        return match error.kind() {
-            ErrorKind::ConnectionRefused => {
-                "nobody listens there: start the server, or correct the database URL"
-            }
-            ErrorKind::TimedOut => "it does not answer: look at the network and the server",
-            _other => "it cannot be reached: look at the database URL and the network",
+        return if error.kind() == ErrorKind::ConnectionRefused {
+            "nobody listens there: start the server, or correct the database URL"
+        } else if error.kind() == ErrorKind::TimedOut {
+            "it does not answer: look at the network and the server"
+        } else {
+            "it cannot be reached: look at the database URL and the network"
         };
     }
     let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The event log.
 
-use super::db::{Cells, Dialect, Tx, Value, json_rows, params};
+use super::cells::Cells;
+use super::db::{Dialect, Tx, Value, json_rows, params};
 use super::error::Failure;
 use super::types::{EventFilter, PAGE_ROWS_MAX};
 use super::{Store, StoreError};
@@ -17,7 +18,7 @@ pub(super) async fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64, 
         return newest(tx).await;
     }
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let rows: Vec<Vec<Value>> = events.iter().map(row).collect();
+    let rows = json_rows(events.iter().map(row));
     let source = tx.dialect().source(1, COLUMNS);
     let insert = "INSERT INTO events \
         (seq, at, kind, site_id, environment_id, host_id, job_id, document) SELECT";
@@ -35,7 +36,7 @@ pub(super) async fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64, 
                 )
                 .await?;
             if let Some(last) = last {
-                tx.execute(sql, &[json_rows(&rows), Value::from(last - count)]).await?;
+                tx.execute(sql, &[rows, Value::from(last - count)]).await?;
             }
             last
         }
@@ -46,15 +47,15 @@ pub(super) async fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64, 
                  inserted AS ({insert} counter.value - $2 + {cells} FROM counter, {source}) \
                  SELECT value FROM counter"
             );
-            tx.fetch_one(sql, &[json_rows(&rows), Value::from(count)], |row| row.int()).await?
+            tx.fetch_one(sql, &[rows, Value::from(count)], |row| row.int()).await?
         }
     };
     last.ok_or_else(|| Failure::unreadable("no event counter"))
 }
 
-fn row(event: &NewEvent) -> Vec<Value> {
+fn row(event: &NewEvent) -> [Value<'_>; COLUMNS.len()] {
     let Subject { site, environment, host, job } = &event.subject;
-    vec![
+    [
         event.at.into(),
         event.kind.as_str().into(),
         site.as_ref().map(|id| id.as_str()).into(),

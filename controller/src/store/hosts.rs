@@ -2,7 +2,8 @@
 
 use hostler_protocol::id::HostId;
 
-use super::db::{Cells, Tx, Value, params};
+use super::cells::Cells;
+use super::db::{Tx, Value, params};
 use super::error::Failure;
 use super::read::List;
 use super::types::{Page, Paged};
@@ -29,7 +30,7 @@ pub(super) fn read(row: &mut Cells<'_>) -> Result<Host, Failure> {
     })
 }
 
-fn values(host: &Host) -> Vec<Value> {
+fn values(host: &Host) -> Vec<Value<'_>> {
     vec![
         host.id.as_str().into(),
         host.name.as_str().into(),

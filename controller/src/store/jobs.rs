@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hostler_protocol::id::{HostId, JobId};
 use hostler_protocol::job::{Executor, JobType};
 
-use super::db::{Cells, Dialect, Tx, Value, json_rows, params};
+use super::cells::Cells;
+use super::db::{Dialect, Tx, Value, json_rows, params};
 use super::error::Failure;
 use crate::domain::{Job, JobState, NewJob};
 
@@ -15,14 +16,27 @@ pub(super) const NAMES: &str = "id, position, job_type, template, host_id, site_
     run_after, expires_at, created_at, started_at, accepted_at, cancel_requested_at, \
     finished_at, lease, request_id, retry_of, parent_id, executor, progress_seen";
 
+/// A job's columns in the table known as `name`, to be read by [`read`].
+pub(super) fn columns(name: &str) -> String {
+    let columns = NAMES.split(", ").map(|column| format!("{name}.{column}")).collect::<Vec<_>>();
+    format!(
+        "{}, (SELECT o.attempt FROM job_outcomes o WHERE o.job_id = {name}.id), \
+         (SELECT o.outcome FROM job_outcomes o WHERE o.job_id = {name}.id)",
+        columns.join(", ")
+    )
+}
+
 /// `SELECT` of jobs from `table` (known as `j`), to be read by [`read`].
 pub(super) fn select(table: &str) -> String {
-    let columns = NAMES.split(", ").map(|name| format!("j.{name}")).collect::<Vec<_>>().join(", ");
-    format!(
-        "SELECT {columns}, \
-         (SELECT o.attempt FROM job_outcomes o WHERE o.job_id = j.id), \
-         (SELECT o.outcome FROM job_outcomes o WHERE o.job_id = j.id) FROM {table}"
-    )
+    format!("SELECT {} FROM {table}", columns("j"))
+}
+
+/// That a job is in a state, as an expression and not as a column's value. As a column compared
+/// with a text it would draw PostgreSQL to the index of all jobs in that state, away from the one
+/// of ids; compared with a parameter it would make SQLite compile the statement again for each
+/// run, because a partial index might serve this time.
+pub(super) fn is(table: &str, state: JobState) -> String {
+    format!("{table}.state || '' = '{}'", state.as_str())
 }
 
 /// Everything in the row of a job.
@@ -85,36 +99,45 @@ pub(super) fn read_job(row: &mut Cells<'_>) -> Result<Job, Failure> {
 }
 
 /// The parameter of a [`Dialect::source`] of nothing but ids.
-pub(super) fn json_ids<'i>(ids: impl IntoIterator<Item = &'i JobId>) -> Value {
-    json_rows(&ids.into_iter().map(|id| vec![id.as_str().into()]).collect::<Vec<_>>())
+pub(super) fn json_ids<'i>(ids: impl IntoIterator<Item = &'i JobId>) -> Value<'static> {
+    json_rows(ids.into_iter().map(|id| [id.as_str().into()]))
 }
 
-/// Jobs of the queue by id ([`json_ids`]), locked until the unit ends, in the order of their ids: two units that
-/// want the same jobs cannot wait for each other in a circle.
-pub(super) async fn load(tx: &mut Tx<'_>, ids: Value) -> Result<BTreeMap<JobId, JobRow>, Failure> {
-    let dialect = tx.dialect();
-    let source = dialect.source(1, &["id"]);
-    // Ids may come twice; the rows do not.
-    let sql = format!(
-        "{} WHERE j.id IN (SELECT v.id FROM {source}) ORDER BY j.id{}",
-        select("jobs j"),
-        dialect.for_update()
-    );
-    by_id(tx.fetch_as(sql, &[ids], read).await?)
+/// Jobs of the queue by id ([`json_ids`]), locked until the unit ends, in the order of their ids:
+/// two units that want the same jobs cannot wait for each other in a circle.
+pub(super) async fn load(
+    tx: &mut Tx<'_>,
+    ids: Value<'_>,
+) -> Result<BTreeMap<JobId, JobRow>, Failure> {
+    by_ids(tx, "jobs j", ids, tx.dialect().ordered_for_update("j.id")).await
 }
 
 /// Ended jobs that were moved to history, by id.
 pub(super) async fn load_history(
     tx: &mut Tx<'_>,
-    ids: Value,
+    ids: Value<'_>,
 ) -> Result<BTreeMap<JobId, JobRow>, Failure> {
-    let source = tx.dialect().source(1, &["id"]);
-    let sql = format!("{} WHERE j.id IN (SELECT v.id FROM {source})", select("jobs_history j"));
-    by_id(tx.fetch_as(sql, &[ids], read).await?)
+    by_ids(tx, "jobs_history j", ids, String::new()).await
 }
 
-fn by_id(rows: Vec<JobRow>) -> Result<BTreeMap<JobId, JobRow>, Failure> {
-    Ok(rows.into_iter().map(|row| (row.job.id.clone(), row)).collect())
+async fn by_ids(
+    tx: &mut Tx<'_>,
+    table: &'static str,
+    ids: Value<'_>,
+    lock: String,
+) -> Result<BTreeMap<JobId, JobRow>, Failure> {
+    let dialect = tx.dialect();
+    // Ids may come twice; the rows do not.
+    let sql = format!(
+        "SELECT {} FROM {table} WHERE j.id IN (SELECT v.id FROM {}){lock}",
+        dialect.packed(&columns("j")),
+        dialect.source(1, &["id"]),
+    );
+    Ok(by_id(tx.fetch_packed(sql, &[ids], read).await?))
+}
+
+pub(super) fn by_id(rows: Vec<JobRow>) -> BTreeMap<JobId, JobRow> {
+    rows.into_iter().map(|row| (row.job.id.clone(), row)).collect()
 }
 
 /// The jobs of an environment or a host that have not ended, oldest first, locked.
@@ -140,14 +163,9 @@ const INSERTED: &[&str] = &[
     "host_id",
     "site_id",
     "environment_id",
-    "state",
-    "reason",
     "priority:i",
     "may_pass_waiting:i",
     "request",
-    "attempt:i",
-    "failures:i",
-    "crashes:i",
     "timeout_secs:i",
     "run_after:i",
     "expires_at:i",
@@ -158,39 +176,35 @@ const INSERTED: &[&str] = &[
     "executor",
 ];
 
-/// Queues jobs at the end of their lanes, all of which must be new. Answers their positions.
+/// Queues jobs at the end of their lanes, all of which must be new: queued, no attempt. Answers
+/// their positions.
 pub(super) async fn insert(tx: &mut Tx<'_>, jobs: &[&NewJob]) -> Result<Vec<i64>, Failure> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
     let positions = positions(tx, jobs.len()).await?;
-    let rows: Vec<Vec<Value>> =
-        jobs.iter().zip(&positions).map(|(new, position)| values(&new.job, *position)).collect();
+    let placed = || jobs.iter().zip(positions.iter().copied());
     let names = INSERTED.iter().map(|name| name.trim_end_matches(":i")).collect::<Vec<_>>();
     let sql = format!(
-        "INSERT INTO jobs ({}, lease) SELECT v.{}, 0 FROM {}",
+        "INSERT INTO jobs ({}, state, attempt, failures, crashes, lease) \
+         SELECT v.{}, 'queued', 0, 0, 0, 0 FROM {}",
         names.join(", "),
         names.join(", v."),
         tx.dialect().source(1, INSERTED)
     );
-    tx.execute(sql, &[json_rows(&rows)]).await?;
-    let lanes: Vec<Vec<Value>> = jobs
-        .iter()
-        .zip(&positions)
-        .flat_map(|(new, position)| {
-            let id = new.job.id.as_str();
-            new.lanes
-                .iter()
-                .map(move |lane| vec![lane.0.as_str().into(), (*position).into(), id.into()])
-        })
-        .collect();
-    if !lanes.is_empty() {
+    let rows = json_rows(placed().map(|(new, position)| inserted(&new.job, position)));
+    tx.execute(sql, &[rows]).await?;
+    if jobs.iter().any(|new| !new.lanes.is_empty()) {
         let sql = format!(
             "INSERT INTO job_lanes (lane, position, job_id) \
              SELECT v.lane, v.position, v.job_id FROM {}",
             tx.dialect().source(1, &["lane", "position:i", "job_id"])
         );
-        tx.execute(sql, &[json_rows(&lanes)]).await?;
+        let rows = json_rows(placed().flat_map(|(new, position)| {
+            let id = new.job.id.as_str();
+            new.lanes.iter().map(move |lane| [lane.0.as_str().into(), position.into(), id.into()])
+        }));
+        tx.execute(sql, &[rows]).await?;
     }
     Ok(positions)
 }
@@ -225,8 +239,8 @@ async fn positions(tx: &mut Tx<'_>, count: usize) -> Result<Vec<i64>, Failure> {
     }
 }
 
-fn values(job: &Job, position: i64) -> Vec<Value> {
-    vec![
+fn inserted(job: &Job, position: i64) -> [Value<'_>; INSERTED.len()] {
+    [
         job.id.as_str().into(),
         position.into(),
         job.job_type.as_str().into(),
@@ -234,14 +248,9 @@ fn values(job: &Job, position: i64) -> Vec<Value> {
         job.host_id.as_str().into(),
         job.site_id.as_ref().map(|id| id.as_str()).into(),
         job.environment_id.as_ref().map(|id| id.as_str()).into(),
-        job.state.as_str().into(),
-        job.reason.as_deref().into(),
         job.priority.into(),
         job.may_pass_waiting.into(),
         job.request.to_string().into(),
-        job.attempt.into(),
-        job.failures.into(),
-        job.crashes.into(),
         job.timeout_secs.into(),
         job.run_after.into(),
         job.expires_at.into(),
@@ -259,23 +268,20 @@ pub(super) struct Update<'j> {
     pub(super) was: (JobState, u32),
 }
 
+/// What a decision may change of a job. Its attempt, its lease and when it first started are
+/// written where it is claimed and renewed.
 const UPDATED: &[&str] = &[
     "id",
     "was_state",
     "was_attempt:i",
     "state",
     "reason",
-    "priority:i",
-    "attempt:i",
     "failures:i",
     "crashes:i",
     "run_after:i",
-    "expires_at:i",
-    "started_at:i",
     "accepted_at:i",
     "cancel_requested_at:i",
     "finished_at:i",
-    "lease:i",
 ];
 
 /// Writes decided jobs; every one must still be as it was decided on. Jobs that no longer run let
@@ -284,7 +290,6 @@ pub(super) async fn update(tx: &mut Tx<'_>, updates: &[Update<'_>]) -> Result<()
     if updates.is_empty() {
         return Ok(());
     }
-    let rows: Vec<Vec<Value>> = updates.iter().map(updated).collect();
     let set = UPDATED[3..]
         .iter()
         .map(|name| name.trim_end_matches(":i"))
@@ -296,7 +301,7 @@ pub(super) async fn update(tx: &mut Tx<'_>, updates: &[Update<'_>]) -> Result<()
         set.join(", "),
         tx.dialect().source(1, UPDATED)
     );
-    let changed = tx.execute(sql, &[json_rows(&rows)]).await?;
+    let changed = tx.execute(sql, &[json_rows(updates.iter().map(updated))]).await?;
     if usize::try_from(changed) != Ok(updates.len()) {
         return Err(Failure::Overtaken);
     }
@@ -306,29 +311,29 @@ pub(super) async fn update(tx: &mut Tx<'_>, updates: &[Update<'_>]) -> Result<()
     remove(tx, "job_lanes", ended.map(|update| &update.job.id).collect()).await
 }
 
-fn updated(update: &Update<'_>) -> Vec<Value> {
+fn updated<'u>(update: &'u Update<'_>) -> [Value<'u>; UPDATED.len()] {
     let Update { job, was: (state, attempt) } = update;
-    vec![
+    [
         job.id.as_str().into(),
         state.as_str().into(),
         (*attempt).into(),
         job.state.as_str().into(),
         job.reason.as_deref().into(),
-        job.priority.into(),
-        job.attempt.into(),
         job.failures.into(),
         job.crashes.into(),
         job.run_after.into(),
-        job.expires_at.into(),
-        job.started_at.into(),
         job.accepted_at.into(),
         job.cancel_requested_at.into(),
         job.finished_at.into(),
-        job.lease.into(),
     ]
 }
 
-async fn remove(tx: &mut Tx<'_>, table: &'static str, ids: Vec<&JobId>) -> Result<(), Failure> {
+/// Removes what these jobs have in a table.
+pub(super) async fn remove(
+    tx: &mut Tx<'_>,
+    table: &'static str,
+    ids: Vec<&JobId>,
+) -> Result<(), Failure> {
     if !ids.is_empty() {
         let source = tx.dialect().source(1, &["id"]);
         let sql = format!("DELETE FROM {table} WHERE job_id IN (SELECT v.id FROM {source})");
@@ -345,23 +350,20 @@ pub(super) async fn keep_outcomes(
     if outcomes.is_empty() {
         return Ok(());
     }
-    let rows: Vec<Vec<Value>> = outcomes
-        .iter()
-        .map(|(job, attempt, text)| {
-            vec![job.as_str().into(), (*attempt).into(), text.as_str().into()]
-        })
-        .collect();
+    let rows = json_rows(outcomes.iter().map(|(job, attempt, text)| {
+        [job.as_str().into(), (*attempt).into(), text.as_str().into()]
+    }));
     let sql = format!(
         "INSERT INTO job_outcomes (job_id, attempt, outcome) \
          SELECT v.job_id, v.attempt, v.outcome FROM {} WHERE 1 = 1 \
          ON CONFLICT (job_id) DO UPDATE SET attempt = excluded.attempt, outcome = excluded.outcome",
         tx.dialect().source(1, &["job_id", "attempt:i", "outcome"])
     );
-    tx.execute(sql, &[json_rows(&rows)]).await?;
+    tx.execute(sql, &[rows]).await?;
     Ok(())
 }
 
 /// The parameter of a [`Dialect::source`] of host ids.
-pub(super) fn json_hosts<'i>(ids: impl IntoIterator<Item = &'i HostId>) -> Value {
-    json_rows(&ids.into_iter().map(|id| vec![id.as_str().into()]).collect::<Vec<_>>())
+pub(super) fn json_hosts<'i>(ids: impl IntoIterator<Item = &'i HostId>) -> Value<'static> {
+    json_rows(ids.into_iter().map(|id| [id.as_str().into()]))
 }

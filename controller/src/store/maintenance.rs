@@ -4,7 +4,8 @@ use hostler_protocol::id::JobId;
 use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState};
 use serde_json::json;
 
-use super::db::{Cells, Tx, params};
+use super::cells::Cells;
+use super::db::{Tx, params};
 use super::error::Failure;
 use super::jobs::{self, JobRow, Update};
 use super::types::QueueStats;

@@ -12,6 +12,7 @@
 //! * what is decided on a state is written only if that state still holds.
 
 mod amend;
+mod cells;
 mod change;
 mod claim;
 mod db;
@@ -124,7 +125,7 @@ impl Store {
     /// [`StoreError`] when it does not answer.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let mut reader = self.reader("ping").await?;
-        let answer = reader.tx().fetch("SELECT value FROM counters", &[]).await;
+        let answer = reader.tx().fetch_as("SELECT value FROM counters", &[], |row| row.int()).await;
         answer.map(|_| ()).map_err(|failure| failure.named("ping"))
     }
 

@@ -59,7 +59,11 @@ impl Store {
                     .clone()
                     .create_if_missing(true)
                     .journal_mode(SqliteJournalMode::Wal)
-                    .synchronous(SqliteSynchronous::Full);
+                    .synchronous(SqliteSynchronous::Full)
+                    .pragma("cache_size", "-16384")
+                    .pragma("temp_store", "MEMORY")
+                    .pragma("wal_autocheckpoint", "8192")
+                    .row_buffer_size(1024);
                 let mut connection =
                     SqliteConnection::connect_with(&writing).await.map_err(failed)?;
                 migrate::migrate(&mut Tx::Sqlite(&mut connection)).await?;

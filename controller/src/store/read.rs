@@ -1,6 +1,7 @@
 //! How the plain reads run: one row, some rows, a keyset page.
 
-use super::db::{Cells, Sql, Value};
+use super::cells::Cells;
+use super::db::{Sql, Value};
 use super::error::Failure;
 use super::types::{PAGE_ROWS_MAX, Page, Paged};
 use super::{Store, StoreError};
@@ -10,20 +11,19 @@ impl Store {
         &self,
         operation: &'static str,
         sql: impl Into<Sql> + Send,
-        params: &[Value],
+        params: &[Value<'_>],
         read: fn(&mut Cells<'_>) -> Result<T, Failure>,
     ) -> Result<Vec<T>, StoreError> {
         let mut reader = self.reader(operation).await?;
-        let rows = reader.tx().fetch(sql, params).await;
-        rows.and_then(|rows| rows.iter().map(|row| read(&mut row.cells())).collect())
-            .map_err(|failure| failure.named(operation))
+        let found = reader.tx().fetch_as(sql, params, read).await;
+        found.map_err(|failure| failure.named(operation))
     }
 
     pub(super) async fn read_one<T>(
         &self,
         operation: &'static str,
         sql: impl Into<Sql> + Send,
-        params: &[Value],
+        params: &[Value<'_>],
         read: fn(&mut Cells<'_>) -> Result<T, Failure>,
     ) -> Result<Option<T>, StoreError> {
         Ok(self.read_all(operation, sql, params, read).await?.into_iter().next())
@@ -62,7 +62,7 @@ pub(super) fn cut<T>(mut rows: Vec<T>, limit: u32, id: impl Fn(&T) -> String) ->
 /// A statement that lists rows: conditions are added, then it is cut into pages.
 pub(super) struct List {
     sql: String,
-    params: Vec<Value>,
+    params: Vec<Value<'static>>,
     key: &'static str,
     newest_first: bool,
 }
@@ -82,18 +82,18 @@ impl List {
     /// Only rows with this value, if there is one.
     pub(super) fn with(mut self, column: &str, value: Option<&str>) -> Self {
         if let Some(value) = value {
-            self.params.push(value.into());
+            self.params.push(value.to_owned().into());
             self.sql += &format!(" AND {column} = ${}", self.params.len());
         }
         self
     }
 
     /// The statement and the parameters of one page.
-    pub(super) fn page(mut self, after: Option<&str>, limit: u32) -> (String, Vec<Value>) {
+    pub(super) fn page(mut self, after: Option<&str>, limit: u32) -> (String, Vec<Value<'static>>) {
         let (past, order) = if self.newest_first { ("<", "DESC") } else { (">", "ASC") };
         let key = self.key;
         if let Some(after) = after {
-            self.params.push(after.into());
+            self.params.push(after.to_owned().into());
             self.sql += &format!(" AND {key} {past} ${}", self.params.len());
         }
         self.params.push(limit.into());

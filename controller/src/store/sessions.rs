@@ -145,7 +145,7 @@ impl Operation for Close {
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<u64>, Failure> {
         let sql = "DELETE FROM host_sessions";
-        let read = |row: &mut super::db::Cells<'_>| Ok((row.parsed::<HostId>()?, row.int()?));
+        let read = |row: &mut super::cells::Cells<'_>| Ok((row.parsed::<HostId>()?, row.int()?));
         let closed = match &self.which {
             Which::One(host, epoch) => {
                 tx.fetch_as(

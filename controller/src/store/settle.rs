@@ -7,13 +7,13 @@ use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{JobType, OutcomeState};
 use serde_json::json;
 
-use super::db::{Tx, Value, json_rows};
+use super::db::{Tx, json_rows};
 use super::error::Failure;
 use super::types::{SLICE_MAX, SettleAnswer, Settlement};
 use super::unit::{Done, Operation};
 use super::{Store, StoreError, change, environments, jobs};
 use crate::domain::decide::job::event;
-use crate::domain::decide::settle::settle;
+use crate::domain::decide::settle::{ignores_environment, settle};
 use crate::domain::decide::warm;
 use crate::domain::{Change, Environment, EventKind, Job, JobState, Micros, NewEvent};
 
@@ -60,10 +60,13 @@ impl Operation for Settle {
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<Self::Reply>, Failure> {
+        let looked_at = self.settlements.iter().filter(|one| {
+            may_be_followed(one) || !ignores_environment(one.template.job_type, &one.outcome)
+        });
+        let mut environments =
+            lock_environments(tx, looked_at.map(|one| &one.attempt.job).collect()).await?;
         let ids: Vec<&JobId> = self.settlements.iter().map(|one| &one.attempt.job).collect();
-        let all = jobs::json_ids(ids.iter().copied());
-        let mut environments = lock_environments(tx, all.clone()).await?;
-        let mut rows = jobs::load(tx, all).await?;
+        let mut rows = jobs::load(tx, jobs::json_ids(ids.iter().copied())).await?;
         let missing: Vec<&JobId> = ids.into_iter().filter(|id| !rows.contains_key(*id)).collect();
         if !missing.is_empty() {
             rows.extend(jobs::load_history(tx, jobs::json_ids(missing)).await?);
@@ -74,6 +77,10 @@ impl Operation for Settle {
         for settlement in &self.settlements {
             let answer = match rows.get_mut(&settlement.attempt.job) {
                 Some(row) => {
+                    // Or its environment would not be among those that were loaded.
+                    if row.job.job_type != settlement.template.job_type {
+                        return Err(Failure::unreadable("a job whose template is of another type"));
+                    }
                     let newer_waits = covered.contains(&row.job.id);
                     let answer = one(
                         row,
@@ -135,7 +142,8 @@ fn one(
     for change in decision.changes {
         match &change {
             Change::UpdateJob { job, .. } if job.id == row.job.id => {
-                row.job = (**job).clone();
+                // It no longer runs: whatever else comes for it is late.
+                row.job.state = job.state;
                 outcome.job_changes.push(change);
                 continue;
             }
@@ -205,6 +213,11 @@ fn follow(
     outcome.events.extend(events);
 }
 
+/// Whether a warm-up may follow from what is settled: then its environment is looked at.
+fn may_be_followed(settlement: &Settlement) -> bool {
+    settlement.outcome.state == OutcomeState::Succeeded && settlement.warm_template.is_some()
+}
+
 /// The warm-ups that wait in environments whose purges may be followed by one.
 async fn waiting_warm_ups(
     tx: &mut Tx<'_>,
@@ -213,7 +226,7 @@ async fn waiting_warm_ups(
 ) -> Result<Vec<Job>, Failure> {
     let followed = settlements
         .iter()
-        .filter(|one| one.outcome.state == OutcomeState::Succeeded && one.warm_template.is_some())
+        .filter(|one| may_be_followed(one))
         .filter_map(|one| rows.get(&one.attempt.job))
         .filter(|row| row.job.state == JobState::Running && warm::is_followed(&row.job))
         .filter_map(|row| row.job.environment_id.as_ref());
@@ -221,7 +234,7 @@ async fn waiting_warm_ups(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<Vec<Value>> = ids.into_iter().map(|id| vec![id.as_str().into()]).collect();
+    let ids = json_rows(ids.into_iter().map(|id| [id.as_str().into()]));
     let dialect = tx.dialect();
     let sql = format!(
         "{} WHERE j.environment_id IN (SELECT v.id FROM {}) AND j.job_type = $2 \
@@ -231,7 +244,7 @@ async fn waiting_warm_ups(
         dialect.for_update()
     );
     let (warm, queued) = (JobType::CacheWarm.as_str(), JobState::Queued.as_str());
-    tx.fetch_as(sql, &[json_rows(&ids), warm.into(), queued.into()], jobs::read_job).await
+    tx.fetch_as(sql, &[ids, warm.into(), queued.into()], jobs::read_job).await
 }
 
 /// Of the jobs that may be tried again, those behind which a newer one of their type and
@@ -258,16 +271,19 @@ async fn covered(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<BTreeSet
 /// The environments these jobs work on, locked before the jobs are, as everywhere.
 async fn lock_environments(
     tx: &mut Tx<'_>,
-    ids: Value,
+    jobs: Vec<&JobId>,
 ) -> Result<BTreeMap<EnvironmentId, Environment>, Failure> {
+    if jobs.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let dialect = tx.dialect();
     let source = dialect.source(1, &["id"]);
     let sql = format!(
         "SELECT {} FROM environments e WHERE e.id IN (SELECT j.environment_id FROM jobs j \
-         JOIN {source} ON j.id = v.id) ORDER BY e.id{}",
-        environments::COLUMNS,
-        dialect.for_update()
+         JOIN {source} ON j.id = v.id){}",
+        dialect.packed(environments::COLUMNS),
+        dialect.ordered_for_update("e.id")
     );
-    let found = tx.fetch_as(sql, &[ids], environments::read).await?;
+    let found = tx.fetch_packed(sql, &[jobs::json_ids(jobs)], environments::read).await?;
     Ok(found.into_iter().map(|environment| (environment.id.clone(), environment)).collect())
 }

@@ -2,7 +2,8 @@
 
 use hostler_protocol::id::SiteId;
 
-use super::db::{Cells, Tx, params};
+use super::cells::Cells;
+use super::db::{Tx, params};
 use super::error::Failure;
 use super::read::List;
 use super::types::{Page, Paged};

@@ -2,7 +2,8 @@
 
 use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId};
 
-use super::db::{Cells, Tx, Value, params};
+use super::cells::Cells;
+use super::db::{Tx, Value, params};
 use super::error::Failure;
 use super::read::List;
 use super::types::{Page, Paged};
@@ -25,7 +26,7 @@ pub(super) fn read_enrolment(row: &mut Cells<'_>) -> Result<EnrolmentToken, Fail
     })
 }
 
-fn enrolment_values(token: &EnrolmentToken) -> Vec<Value> {
+fn enrolment_values(token: &EnrolmentToken) -> Vec<Value<'_>> {
     vec![
         token.id.as_str().into(),
         token.secret_sha256.as_str().into(),
@@ -81,7 +82,7 @@ pub(super) fn read_api(row: &mut Cells<'_>) -> Result<ApiToken, Failure> {
     })
 }
 
-fn api_values(token: &ApiToken) -> Vec<Value> {
+fn api_values(token: &ApiToken) -> Vec<Value<'_>> {
     vec![
         token.id.as_str().into(),
         token.name.as_str().into(),

@@ -63,7 +63,8 @@ pub struct Settlement {
     /// Who says so: only the job's own host is believed.
     pub host: HostId,
     pub outcome: Outcome,
-    pub template: Template,
+    /// What the job runs by; of the job's own type.
+    pub template: Arc<Template>,
     /// What a warm-up that follows from it runs; `None`: none can.
     pub warm_template: Option<Arc<Template>>,
 }

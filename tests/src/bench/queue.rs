@@ -1,6 +1,7 @@
 //! Work for the queue: hosts with environments, and workers that queue, claim and settle jobs of
 //! their own hosts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hostler_controller::domain::decide::job::{JobInput, new_job};
@@ -51,7 +52,7 @@ impl Took {
 pub struct Worker {
     number: usize,
     hosts: Vec<ClaimHost>,
-    template: Template,
+    template: Arc<Template>,
 }
 
 fn id_bytes(worker: usize, host: usize, environment: usize) -> [u8; 10] {
@@ -149,7 +150,7 @@ pub async fn prepare(store: &Store) -> Res<Vec<Worker>> {
         move |_: &_| Ok(Decision { changes: changes.clone(), events: Vec::new(), reply: () });
     store.transact("bench_prepare", Scope::default(), decide).await?;
 
-    let template = Templates::shipped()?.for_type(JobType::CachePurge).as_ref().clone();
+    let template = Templates::shipped()?.for_type(JobType::CachePurge);
     let controller = ControllerId::from_parts(1, [0; 10]);
     let mut workers = Vec::new();
     for worker in 0..WORKERS {
@@ -159,7 +160,7 @@ pub async fn prepare(store: &Store) -> Res<Vec<Worker>> {
             let opened = store.session_open(&host, &controller, json!({}), "bench", NOW).await?;
             hosts.push(ClaimHost { host, epoch: opened, slots: u32::try_from(ENVIRONMENTS)? });
         }
-        workers.push(Worker { number: worker, hosts, template: template.clone() });
+        workers.push(Worker { number: worker, hosts, template: Arc::clone(&template) });
     }
     Ok(workers)
 }
@@ -207,8 +208,9 @@ impl Worker {
                     attempt: AttemptRef { job: one.job.id, attempt: one.job.attempt },
                     host: one.job.host_id,
                     outcome: succeeded(),
-                    template: self.template.clone(),
-                    warm_template: None,
+                    template: Arc::clone(&self.template),
+                    // As with every purge: whether a warm-up follows is looked at.
+                    warm_template: Some(Arc::clone(&self.template)),
                 })
                 .collect();
             let watch = Watch::start();

@@ -36,8 +36,8 @@ pub enum Around {
     SmallDisk { mib: u32 },
     /// Writing beyond a limit on the size of files is an error and not its end.
     FileSizeSignalIgnored,
-    /// Its data directory is read-only.
-    ReadOnlyDisk,
+    /// A directory is on a read-only file system.
+    ReadOnly { dir: PathBuf },
 }
 
 impl Around {
@@ -54,9 +54,10 @@ impl Around {
             Self::SmallDisk { mib } => {
                 format!("mkdir -p '{data}' && mount -t tmpfs -o size={mib}m tmpfs '{data}'")
             }
-            Self::ReadOnlyDisk => format!(
-                "mount --bind '{data}' '{data}' && mount -o remount,bind,ro '{data}' '{data}'"
-            ),
+            Self::ReadOnly { dir } => {
+                let dir = dir.display();
+                format!("mount --bind '{dir}' '{dir}' && mount -o remount,bind,ro '{dir}' '{dir}'")
+            }
         };
         // Mounts of its own, gone with the process.
         let mut own = command("unshare");

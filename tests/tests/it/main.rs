@@ -24,6 +24,7 @@ mod purge_modes;
 mod purge_select;
 #[cfg(test)]
 mod recovery;
+mod removal;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

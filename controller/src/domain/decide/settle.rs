@@ -31,6 +31,23 @@ fn leaving(job: &Job, environment: Option<&Environment>) -> bool {
         && environment.is_some_and(|known| known.state == EnvironmentState::Deleting)
 }
 
+/// Whether settling such an outcome never looks at the job's environment: what did not change it
+/// and will not run again needs to know nothing of it.
+#[must_use]
+pub fn ignores_environment(job_type: JobType, outcome: &Outcome) -> bool {
+    match job_type {
+        JobType::CachePurge
+        | JobType::EnvCheck
+        | JobType::CacheWarm
+        | JobType::CacheFacts
+        | JobType::CacheExplain => match outcome.state {
+            OutcomeState::Succeeded | OutcomeState::Cancelled => true,
+            OutcomeState::Failed => false,
+        },
+        JobType::EnvCacheToggle | JobType::EnvDelete => false,
+    }
+}
+
 /// Settles a running job by the outcome of its current attempt. The reply is the job's new state.
 ///
 /// `newer_waits`: a newer job of its type and environment is queued. Of types whose newer jobs

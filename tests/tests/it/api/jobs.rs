@@ -53,7 +53,7 @@ impl World {
             attempt: AttemptRef { job: job.id.clone(), attempt: job.attempt },
             host: self.host.clone(),
             outcome,
-            template: app.templates.for_type(job.job_type).as_ref().clone(),
+            template: app.templates.for_type(job.job_type),
             warm_template: Some(app.templates.for_type(JobType::CacheWarm)),
         };
         app.store.settle(&[settlement], app.clock.now()).await.unwrap();

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
+use hostler_controller::clock::Clock;
 use hostler_tests::system::Controller;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -103,8 +104,10 @@ fn relay(stream: TcpStream, config: Arc<ServerConfig>, behind: u16) -> std::io::
     client.flush()
 }
 
-fn later() -> OffsetDateTime {
-    OffsetDateTime::now_utc() + Duration::days(1)
+/// So many days from now.
+fn in_days(days: i64) -> OffsetDateTime {
+    let now_secs = Clock::system().now().0 / 1_000_000;
+    OffsetDateTime::from_unix_timestamp(now_secs).unwrap() + Duration::days(days)
 }
 
 fn over_tls(port: u16, arguments: &[&str]) -> Command {
@@ -124,7 +127,7 @@ fn a_server_under_the_named_authority_is_trusted() {
         _ => Say::Json(200, job("succeeded")),
     });
     let authority = Authority::new("ours");
-    let port = terminate(authority.sign("localhost", later()), fake.port);
+    let port = terminate(authority.sign("localhost", in_days(1)), fake.port);
     let mut list = over_tls(port, &["site", "list", "--ca-file", authority.path()]);
     let ran = finish(&mut list).expect(0);
     assert!(!ran.stderr.contains("unencrypted"), "{}", ran.stderr);
@@ -155,7 +158,7 @@ fn untrusted(fake: &Fake, ran: Ran, parts: &[&str]) {
 fn a_certificate_that_cannot_be_trusted_is_named_and_gets_no_token() {
     let fake = Fake::start(|_, _| page(json!([])));
     let (authority, other) = (Authority::new("ours"), Authority::new("theirs"));
-    let good = terminate(authority.sign("localhost", later()), fake.port);
+    let good = terminate(authority.sign("localhost", in_days(1)), fake.port);
     let list = |port: u16| over_tls(port, &["site", "list", "--ca-file", authority.path()]);
 
     let mut foreign = over_tls(good, &["site", "list", "--ca-file", other.path()]);
@@ -165,10 +168,9 @@ fn a_certificate_that_cannot_be_trusted_is_named_and_gets_no_token() {
     let ran = finish(system.env("SSL_CERT_FILE", other.path()));
     untrusted(&fake, ran, &["is not trusted", "UnknownIssuer", "--ca-file"]);
 
-    let elsewhere = terminate(authority.sign("other.example", later()), fake.port);
+    let elsewhere = terminate(authority.sign("other.example", in_days(1)), fake.port);
     untrusted(&fake, finish(&mut list(elsewhere)), &["is not trusted", "other.example"]);
-    let yesterday = OffsetDateTime::now_utc() - Duration::days(1);
-    let expired = terminate(authority.sign("localhost", yesterday), fake.port);
+    let expired = terminate(authority.sign("localhost", in_days(-1)), fake.port);
     untrusted(&fake, finish(&mut list(expired)), &["is not trusted", "expired"]);
 }
 

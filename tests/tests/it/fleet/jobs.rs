@@ -4,9 +4,10 @@ use hostler_controller::domain::JobState;
 use hostler_controller::domain::job::reason;
 use hostler_controller::store::EventFilter;
 use hostler_protocol::job::{
-    Code, JobError, JobSpec, JobType, Outcome, OutcomeState, Progress, StepState,
+    Code, JobError, JobSpec, JobType, Outcome, OutcomeState, Progress, PurgeScope, StepState,
 };
 use hostler_protocol::message::{AttemptRef, ToAgent, ToController, Verdict};
+use hostler_protocol::{OUTCOME_BYTES_MAX, SPEC_BYTES_MAX};
 
 use super::agent::{Identity, Session, Stream, hello, new_host, session};
 use super::{Controller, directory};
@@ -127,6 +128,33 @@ async fn a_job_runs_reports_settles_and_is_acknowledged() {
     again.send(&finished(&attempt, &failure)).await;
     again.acknowledged(&attempt).await;
     assert_eq!(world.controller.job(&job).await, before);
+    world.controller.stop().await;
+}
+
+/// The windows of a session are small, and a whole frame passes through them in either direction.
+#[tokio::test]
+async fn the_largest_documents_pass_through_a_session() {
+    let world = World::new().await;
+    let live = world.session(&[], &[]).await;
+    let url = |number: usize| format!("http://shop.example/{number}/{}", "x".repeat(2_000));
+    let urls: Vec<String> = (0..SPEC_BYTES_MAX / 2_100).map(url).collect();
+    let request = serde_json::json!({ "caches": ["fastcgi"], "urls": urls });
+    let host = &world.identity.enrolled.host;
+    let job =
+        world.controller.enqueue_as(host, &world.environment, JobType::CachePurge, request).await;
+    let (mut stream, attempt, spec) = take(&live).await;
+    let JobSpec::CachePurge(purge) = spec else { panic!("a purge was asked for, got {spec:?}") };
+    assert_eq!(purge.scope, PurgeScope::Urls { urls });
+
+    stream.send(&accepted(&attempt)).await;
+    let findings = "y".repeat(OUTCOME_BYTES_MAX - 1024);
+    let result = serde_json::json!({ "findings": findings });
+    let outcome = Outcome { result: Some(result.clone()), ..success() };
+    stream.send(&finished(&attempt, &outcome)).await;
+    stream.acknowledged(&attempt).await;
+    let settled = world.controller.job(&job).await;
+    assert_eq!(settled.state, JobState::Succeeded);
+    assert_eq!(settled.outcome.unwrap()["result"], result);
     world.controller.stop().await;
 }
 

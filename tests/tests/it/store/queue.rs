@@ -1,5 +1,7 @@
 //! The life of jobs: queued, claimed, settled; lanes, order, fences.
 
+use std::sync::Arc;
+
 use hostler_controller::domain::decide::job as decide;
 use hostler_controller::domain::job::reason;
 use hostler_controller::domain::{EventKind, JobState, Micros, Scope};
@@ -95,7 +97,7 @@ pub(crate) async fn jobs_of_a_lane_run_one_by_one_in_their_order(world: &World) 
                 attempt: AttemptRef { job: job.id, attempt: job.attempt },
                 host: job.host_id,
                 outcome,
-                template: template(),
+                template: Arc::new(template()),
                 warm_template: None,
             };
             let answers = world.store.settle(&[settlement], NOW).await.unwrap();
@@ -402,7 +404,8 @@ pub(crate) async fn a_newer_toggle_ends_the_retries_of_an_older_one(world: &Worl
     world.enqueue(&[with_template(1, &hosts[0], &toggle)]).await;
     let first = world.claim(&[&hosts[0]], NOW).await.remove(0);
     world.enqueue(&[with_template(2, &hosts[0], &toggle)]).await;
-    let report = Settlement { template: toggle, ..settlement(&first, failed(Code::RedisTimeout)) };
+    let report =
+        Settlement { template: Arc::new(toggle), ..settlement(&first, failed(Code::RedisTimeout)) };
     let answers = world.store.settle(&[report], NOW).await.unwrap();
     assert_eq!(answers, [SettleAnswer::Settled(JobState::Cancelled)]);
     assert_eq!(world.job(&job_id(1)).await.reason.as_deref(), Some(reason::SUPERSEDED));

@@ -290,7 +290,7 @@ pub(crate) fn settlement(claimed: &Claimed, outcome: Outcome) -> Settlement {
         attempt: attempt(claimed),
         host: claimed.job.host_id.clone(),
         outcome,
-        template: template(),
+        template: Arc::new(Template { job_type: claimed.job.job_type, ..template() }),
         warm_template: None,
     }
 }

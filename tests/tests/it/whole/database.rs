@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use hostler_tests::servers::postgres::Postgres;
-use hostler_tests::servers::wait_for;
+use hostler_tests::servers::{directory, wait_for};
 use hostler_tests::system::{Around, Controller, Reply, Site, System};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::{Value, json};
@@ -198,11 +198,15 @@ fn a_start_without_its_database_says_which_and_what_to_do() {
 
 #[test]
 fn a_start_on_a_read_only_disk_says_so() {
-    let mut controller = Controller::start(None).unwrap();
+    let dir = directory("database").unwrap();
+    let url = format!("sqlite:{}/hostler.db", dir.path().display());
+    let mut controller = Controller::new(Some(&url)).unwrap();
+    controller.run().unwrap();
     let made = controller.call("POST", "/api/sites", Some(&json!({ "name": "shop" }))).unwrap();
     made.expect(201).unwrap();
     assert_eq!(controller.stop(), Some(0));
-    let refused = refusal(controller.in_surroundings(Around::ReadOnlyDisk));
-    assert!(refused.contains("hostler.db"), "{refused}");
+    let dir = dir.path().to_owned();
+    let refused = refusal(controller.in_surroundings(Around::ReadOnly { dir }));
+    assert!(refused.contains(&url), "{refused}");
     assert!(refused.contains("this user"), "{refused}");
 }

@@ -52,9 +52,8 @@ fn two_attempts_of_a_job_never_run_together() {
 fn whoever_changes_an_environment_is_alone_with_it() {
     let accepted = |a: &AttemptRef| Input::Accepted { attempt: a.clone(), done: Ok(()) };
     let started = |effects: &[Effect]| {
-        let started = |effect: &Effect| match effect {
-            Effect::Start { attempt, .. } => Some(attempt.clone()),
-            _ => None,
+        let started = |effect: &Effect| {
+            if let Effect::Start { attempt, .. } = effect { Some(attempt.clone()) } else { None }
         };
         effects.iter().filter_map(started).collect::<Vec<_>>()
     };
