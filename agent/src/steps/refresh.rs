@@ -129,7 +129,12 @@ pub async fn page(
         CacheStatus::Off | CacheStatus::Unknown => {
             Made::NotStored { why: "no cached location answers it".to_owned() }
         }
-        other => Made::Failed {
+        other @ (CacheStatus::Miss
+        | CacheStatus::Expired
+        | CacheStatus::Stale
+        | CacheStatus::Updating
+        | CacheStatus::Revalidated
+        | CacheStatus::Hit) => Made::Failed {
             why: format!("nginx answered {} where the cache was to be passed", word(other)),
         },
     };

@@ -8,6 +8,8 @@ use md5::{Digest, Md5};
 
 use super::Res;
 use super::clock::wall_secs;
+use super::process::run;
+use crate::servers::{command, is_root};
 
 const HEADER_BYTES: usize = 336;
 const KEY_PREFIX: &[u8] = b"\nKEY: ";
@@ -101,6 +103,33 @@ pub fn fill(cache: &Path, domain: &str, count: usize, page_bytes: usize) -> Res<
         let body = format!("<html><h1>Article {number}</h1>\n{filler}</html>\n");
         let lines = format!("Surrogate-Key: {}\r\n", tags(number));
         fs::write(path(cache, &key), entry_with(&key, &lines, body.as_bytes(), now_secs))?;
+    }
+    Ok(())
+}
+
+/// The same for the cache of a running nginx: made in `aside` and moved in, so that nginx never
+/// sees half of them.
+///
+/// # Errors
+/// If the directories cannot be written to.
+pub fn move_in(
+    aside: &Path,
+    cache: &Path,
+    domain: &str,
+    count: usize,
+    page_bytes: usize,
+) -> Res<()> {
+    fill(aside, domain, count, page_bytes)?;
+    if is_root() {
+        run(command("chown").args(["-R", "www-data:"]).arg(aside))?;
+    }
+    for entry in fs::read_dir(aside)? {
+        let entry = entry?;
+        let target = cache.join(entry.file_name());
+        if target.exists() {
+            fs::remove_dir_all(&target)?;
+        }
+        fs::rename(entry.path(), target)?;
     }
     Ok(())
 }

@@ -153,8 +153,11 @@ pub fn scan<S: Send>(
     Ok((seen, states))
 }
 
-/// The directories of the first level, and every directory of entries by its place in them.
-fn leaves(cache: &Dir) -> Result<(Vec<Dir>, Vec<(usize, OsString)>), FsError> {
+/// A directory of entries: its place among those of the first level, and its name there.
+type Leaf = (usize, OsString);
+
+/// The directories of the first level, and every directory of entries.
+fn leaves(cache: &Dir) -> Result<(Vec<Dir>, Vec<Leaf>), FsError> {
     let (mut firsts, mut leaves) = (Vec::new(), Vec::new());
     for (first, _) in levels(cache, 1)? {
         let Some(dir) = opened(cache.child(&first))? else { continue };
@@ -167,7 +170,7 @@ fn leaves(cache: &Dir) -> Result<(Vec<Dir>, Vec<(usize, OsString)>), FsError> {
 struct Walk<'a> {
     scan: &'a Scan<'a>,
     firsts: Vec<Dir>,
-    leaves: Vec<(usize, OsString)>,
+    leaves: Vec<Leaf>,
     next: AtomicUsize,
     left: AtomicU64,
     stopped: AtomicBool,

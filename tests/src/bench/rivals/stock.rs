@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::bench::Res;
 use crate::bench::http::Visitor;
-use crate::servers::{Process, SERVER_SECS_MAX, command, free_port, is_root, wait_for, write};
+use crate::servers::{Process, free_port};
 
-const MODULE: &str = "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so";
+use super::purge_module::{MODULE, start_nginx};
 
 /// A running nginx in front of PHP.
 #[derive(Debug)]
@@ -29,17 +29,7 @@ impl Stock {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let cache = dir.join("cache");
         let text = configuration(dir, &cache, php_socket, script, address);
-        let file = dir.join("nginx.conf");
-        write(&file, &text)?;
-        let log = dir.join("nginx.out");
-        let user = if is_root() { "daemon off; user www-data;" } else { "daemon off;" };
-        let mut start = command("/usr/sbin/nginx");
-        start.arg("-p").arg(dir).arg("-c").arg(&file).args(["-g", user]);
-        let nginx = Process::start("nginx", &mut start, &log)?;
-        let up = wait_for("nginx as set up by hand", SERVER_SECS_MAX, || {
-            Visitor::connect(address, domain).ok()
-        });
-        up.map_err(|e| format!("{e}: {}", std::fs::read_to_string(&log).unwrap_or_default()))?;
+        let nginx = start_nginx(dir, &text, address)?;
         Ok(Self { _nginx: nginx, address, domain: domain.to_owned(), cache })
     }
 

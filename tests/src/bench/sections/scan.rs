@@ -6,13 +6,12 @@ use hostler_protocol::job::{CacheSet, EnvironmentDoc, PurgeScope, Selection};
 
 use crate::bench::actions::ActionHost;
 use crate::bench::clock::Watch;
-use crate::bench::process::{cpu_secs, run};
+use crate::bench::process::cpu_secs;
 use crate::bench::report::{Row, Table};
 use crate::bench::rivals::grep;
 use crate::bench::rivals::header_scan::HeaderScan;
 use crate::bench::stats::{median, time, times};
 use crate::bench::{Res, Scale, cache_files};
-use crate::servers::{command, is_root};
 
 /// Small pages: one block each, so that a million fit everywhere.
 const PAGE_BYTES: usize = 512;
@@ -59,18 +58,7 @@ impl Sized<'_> {
         let cache: PathBuf =
             self.site.fastcgi.as_ref().ok_or("the site has no cache")?.cache_dir.clone().into();
         let aside = self.dir.join("pages");
-        cache_files::fill(&aside, &self.site.domain, self.pages, PAGE_BYTES)?;
-        if is_root() {
-            run(command("chown").args(["-R", "www-data:"]).arg(&aside))?;
-        }
-        for entry in std::fs::read_dir(&aside)? {
-            let entry = entry?;
-            let target = cache.join(entry.file_name());
-            if target.exists() {
-                std::fs::remove_dir_all(&target)?;
-            }
-            std::fs::rename(entry.path(), target)?;
-        }
+        cache_files::move_in(&aside, &cache, &self.site.domain, self.pages, PAGE_BYTES)?;
         Ok(cache)
     }
 
