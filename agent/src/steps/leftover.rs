@@ -7,7 +7,7 @@ use hostler_protocol::job::{Code, StepState};
 use super::live::Live;
 use super::nginx;
 use super::run::{Failure, Run};
-use super::state;
+use super::state::{self, Applied};
 use super::swap::Swap;
 use super::tools::Tools;
 

@@ -95,7 +95,7 @@ async fn warm_cache(
     Json(what, body): Json<views::WarmCache>,
 ) -> Result<Response, ApiError> {
     let made = state.app.warm_cache(id, &making.asked(&body), what).await?;
-    making.answer(&state, made).await
+    Ok(making.answer(&state, made).await)
 }
 
 /// Ask the host what is in the page cache: entries, bytes, fresh, stale, oldest. Changes nothing
@@ -110,7 +110,7 @@ async fn cache_facts(
     _: NoBody,
 ) -> Result<Response, ApiError> {
     let made = state.app.cache_facts(id, &making.asked(b"")).await?;
-    making.answer(&state, made).await
+    Ok(making.answer(&state, made).await)
 }
 
 /// Ask the host what the page cache does with one URL, and why. Changes nothing and waits for no
@@ -126,5 +126,5 @@ async fn explain_url(
     Json(what, body): Json<views::ExplainUrl>,
 ) -> Result<Response, ApiError> {
     let made = state.app.explain_url(id, &making.asked(&body), what).await?;
-    making.answer(&state, made).await
+    Ok(making.answer(&state, made).await)
 }

@@ -3,7 +3,7 @@
 
 use hostler_protocol::SPEC_BYTES_MAX;
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{self, Code, JobDoc, JobError, JobType, OutcomeState};
+use hostler_protocol::job::{self, Code, JobDoc, JobError, JobSpec, JobType, OutcomeState};
 use hostler_protocol::message::{AttemptRef, ToController};
 
 use super::end::failure;
@@ -161,7 +161,7 @@ impl Core {
         }
         let Some(state @ State::Ready { .. }) = self.attempts.get_mut(attempt) else { return };
         if let State::Ready { spec, cancelled: false, .. } = state
-            && let Some(environment) = changed_by(spec)
+            && let Some(environment) = changed_by(&spec.spec)
         {
             if self.changing.contains_key(environment) {
                 return;
@@ -188,7 +188,10 @@ impl Core {
 /// The environment that a job changes.
 fn changed_by(spec: &JobSpec) -> Option<&EnvironmentId> {
     match spec {
-        JobSpec::EnvCheck(_) => None,
+        JobSpec::EnvCheck(_)
+        | JobSpec::CacheWarm(_)
+        | JobSpec::CacheFacts(_)
+        | JobSpec::CacheExplain(_) => None,
         JobSpec::EnvCacheToggle(_) | JobSpec::CachePurge(_) | JobSpec::EnvDelete(_) => {
             Some(&spec.environment().id)
         }
