@@ -300,7 +300,7 @@ impl Stand {
                 }
             }
         };
-        tokio::join!(self.actions.run(spec, context), watch).0
+        tokio::join!(self.actions.run(spec.into(), context), watch).0
     }
 
     /// Runs a job until it begins `step`, then forgets it, as a kill would.
