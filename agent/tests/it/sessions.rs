@@ -25,6 +25,7 @@ async fn enrolled(controller: &Controller) -> tempfile::TempDir {
         hostname: "web-1".to_owned(),
         facts: b"{}".to_vec(),
         replace: false,
+        clock: Clock::system(),
     };
     let (card, _) = tokio::join!(
         identity::enrol(enrolment),

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hostler_protocol::message::close;
-use hostler_protocol::{AGENT_STREAMS_MAX, ALPN_ENROL, ALPN_SESSION, IDLE_SECS, KEEP_ALIVE_SECS};
+use hostler_protocol::{
+    AGENT_STREAMS_MAX, ALPN_ENROL, ALPN_RENEW, ALPN_SESSION, IDLE_SECS, KEEP_ALIVE_SECS,
+};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rate::RateLimit;
 use super::tls::{self, Served};
-use super::{Fleet, PeerIdentity, enrolment, session};
+use super::{Fleet, PeerIdentity, enrolment, recovery, session};
 use crate::domain::Micros;
 use crate::pki::{PkiError, SERVER_SECS};
 
@@ -65,7 +67,21 @@ pub struct Port {
     served: Arc<Served>,
     fleet: Fleet,
     handshakes: Arc<Semaphore>,
-    enrolments: Arc<Mutex<RateLimit>>,
+    strangers: Arc<Strangers>,
+}
+
+/// How often peers without a certificate may try: one limit for those that want one for the first
+/// time, one for those that come back, so that neither can keep the other out.
+#[derive(Debug, Default)]
+struct Strangers {
+    enrolments: Mutex<RateLimit>,
+    returns: Mutex<RateLimit>,
+}
+
+fn allow(limit: &Mutex<RateLimit>, fleet: &Fleet, connection: &Connection) -> bool {
+    let source = connection.remote_address().ip();
+    let now_ms = fleet.app.clock.monotonic_ms();
+    limit.lock().unwrap_or_else(PoisonError::into_inner).allow(source, now_ms)
 }
 
 impl Port {
@@ -76,8 +92,8 @@ impl Port {
     pub fn open(fleet: Fleet, socket: UdpSocket) -> Result<Self, EndpointError> {
         widen_receive_buffer(&socket);
         let served = Served::new(Arc::clone(&fleet.authority))?;
-        let mut config =
-            ServerConfig::with_crypto(Arc::new(tls::server_config(Arc::clone(&served))?));
+        let tls = tls::server_config(Arc::clone(&served), fleet.app.clock.clone())?;
+        let mut config = ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(Arc::new(transport()));
         config.max_incoming(HANDSHAKES_MAX);
         config.incoming_buffer_size(16 * 1024).incoming_buffer_size_total(8 * 1024 * 1024);
@@ -92,7 +108,7 @@ impl Port {
             served,
             fleet,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
-            enrolments: Arc::new(Mutex::new(RateLimit::default())),
+            strangers: Arc::default(),
         })
     }
 
@@ -161,14 +177,14 @@ impl Port {
             refused("busy");
             return incoming.refuse();
         };
-        let (fleet, enrolments) = (self.fleet.clone(), Arc::clone(&self.enrolments));
+        let (fleet, strangers) = (self.fleet.clone(), Arc::clone(&self.strangers));
         self.fleet.tasks.spawn(async move {
             let handshake = async { incoming.accept()?.await };
             let limit = Duration::from_secs(HANDSHAKE_SECS);
             match tokio::time::timeout(limit, handshake).await {
                 Ok(Ok(connection)) => {
                     drop(permit);
-                    serve_connection(fleet, &enrolments, connection).await;
+                    serve_connection(fleet, &strangers, connection).await;
                 }
                 Ok(Err(error)) => {
                     refused("tls");
@@ -180,18 +196,19 @@ impl Port {
     }
 }
 
-async fn serve_connection(fleet: Fleet, enrolments: &Mutex<RateLimit>, connection: Connection) {
+async fn serve_connection(fleet: Fleet, strangers: &Strangers, connection: Connection) {
     let alpn = connection
         .handshake_data()
         .and_then(|data| data.downcast::<HandshakeData>().ok())
         .and_then(|data| data.protocol);
     match alpn.as_deref() {
         Some(ALPN_ENROL) => {
-            let source = connection.remote_address().ip();
-            let now_ms = fleet.app.clock.monotonic_ms();
-            let allowed =
-                enrolments.lock().unwrap_or_else(PoisonError::into_inner).allow(source, now_ms);
+            let allowed = allow(&strangers.enrolments, &fleet, &connection);
             enrolment::serve(&fleet, &connection, allowed).await;
+        }
+        Some(ALPN_RENEW) => {
+            let allowed = allow(&strangers.returns, &fleet, &connection);
+            recovery::serve(&fleet, &connection, allowed).await;
         }
         Some(ALPN_SESSION) => match PeerIdentity::check(&fleet.app, &connection).await {
             Ok(Some(peer)) => Box::pin(session::serve(fleet, connection, peer)).await,

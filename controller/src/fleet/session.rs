@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::agents::Place;
+use super::answers::Refused;
 use super::frames::{FrameReader, ReadError, STREAM_FRAMES_MAX, write_all};
-use super::{Fleet, Order, PeerIdentity};
+use super::{Fleet, Order, PeerIdentity, renewal};
 use crate::app::fleet::{Report, to_store};
 use crate::domain::Template;
 
@@ -38,6 +39,8 @@ enum Inward {
     /// The attempt is over without an outcome to acknowledge.
     Over(AttemptRef),
     NotTaken,
+    /// A certificate for a new key, or why there is none.
+    Renewed(Result<Vec<Vec<u8>>, Refused>),
 }
 
 struct Writer {
@@ -49,6 +52,7 @@ struct Session {
     fleet: Fleet,
     connection: Connection,
     host: HostId,
+    peer: PeerIdentity,
     core: Core,
     place: Place,
     epoch: Option<u64>,
@@ -76,6 +80,7 @@ pub(super) async fn serve(fleet: Fleet, connection: Connection, peer: PeerIdenti
         fleet,
         connection,
         host,
+        peer,
         core,
         place,
         epoch: None,
@@ -180,6 +185,10 @@ impl Session {
                 self.closing = Some((close::UNAVAILABLE, reason));
                 Some(Input::Timeout)
             }
+            Inward::Renewed(answer) => {
+                let answer = answer.map_err(|refused| (refused.code.to_owned(), refused.message));
+                Some(Input::Renewed { answer })
+            }
         }
     }
 
@@ -239,6 +248,7 @@ impl Session {
                     running.retain(|attempt| self.slots.contains(attempt));
                     self.fleet.intake.renew(running);
                 }
+                Effect::Renew { csr } => self.renew(csr),
                 Effect::Leaving { reason } => {
                     tracing::info!(host.id = %self.host, reason, "an agent takes its leave");
                 }
@@ -277,7 +287,7 @@ impl Session {
     }
 
     async fn admit(&mut self, hello: &Hello) -> Option<Input> {
-        match self.fleet.app.admit(&self.host, hello).await {
+        match self.fleet.app.admit(self.peer.shown(), hello).await {
             Ok(admission) => {
                 self.epoch = Some(admission.epoch);
                 self.place.in_flight.store(admission.running.len(), Ordering::SeqCst);
@@ -334,6 +344,16 @@ impl Session {
                 (Err(_), _) => Inward::NotTaken,
             };
             drop(inbox.send(answer).await);
+        });
+    }
+
+    fn renew(&self, csr: Vec<u8>) {
+        let (fleet, inbox) = (self.fleet.clone(), self.inbox.clone());
+        let shown = self.peer.shown().clone();
+        tokio::spawn(async move {
+            let answer = renewal::over_session(&fleet, &shown, &csr).await;
+            // The session may be over: its successor asks again.
+            drop(inbox.send(Inward::Renewed(answer)).await);
         });
     }
 

@@ -9,6 +9,7 @@ pub mod environment;
 pub mod host;
 pub mod job;
 pub mod reconcile;
+pub mod renew;
 pub mod settle;
 pub mod site;
 pub mod token;

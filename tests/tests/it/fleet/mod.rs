@@ -18,6 +18,7 @@ use hostler_controller::domain::{
     CacheFlag, Change, Decision, EnrolmentToken, Environment, EnvironmentState, EventKind,
     HostState, Job, Micros, NewEvent, Scope, Site, Subject,
 };
+use hostler_controller::pki::HOST_SECS;
 use hostler_controller::store::DatabaseUrl;
 use hostler_controller::telemetry::LogFormat;
 use hostler_controller::{Listeners, Ready, RunError};
@@ -52,6 +53,7 @@ fn config(dir: &Path) -> Config {
         agent_addresses: Vec::new(),
         insecure_no_auth: false,
         require_tokens: false,
+        host_certificate_secs: HOST_SECS,
     }
 }
 
