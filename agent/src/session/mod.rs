@@ -14,6 +14,7 @@ use hostler_protocol::message::close;
 use tokio::io::{DuplexStream, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::backoff::Backoff;
 use self::link::{End, Link, Served};
@@ -69,13 +70,15 @@ pub enum SessionError {
 struct PipeEnd {
     send: WriteHalf<DuplexStream>,
     messages: mpsc::Receiver<Result<FromRunner, PipeError>>,
+    /// Holds the other half: with it the pipe ends, and the runner with the pipe.
+    _reader: AbortOnDropHandle<()>,
 }
 
 impl PipeEnd {
     fn new(pipe: DuplexStream) -> Self {
         let (reading, send) = tokio::io::split(pipe);
         let (says, messages) = mpsc::channel(PIPE_MESSAGES_MAX);
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             let mut reader = PipeReader::new(reading);
             while let Some(message) = reader.next().await.transpose() {
                 let broken = message.is_err();
@@ -84,7 +87,7 @@ impl PipeEnd {
                 }
             }
         });
-        Self { send, messages }
+        Self { send, messages, _reader: AbortOnDropHandle::new(reader) }
     }
 
     async fn say(&mut self, message: &ToRunner) -> Result<(), PipeError> {
