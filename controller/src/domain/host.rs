@@ -96,6 +96,14 @@ pub struct Host {
 }
 
 impl Host {
+    /// Whether its name can be nobody else's: an evicted host's may be given away at once, a banned
+    /// one's only when it is forgotten, so that the machine does not come back as itself with a
+    /// token that names no host.
+    #[must_use]
+    pub fn holds_name(&self) -> bool {
+        self.state == HostState::Enrolled || self.revoked_as == Some(Revocation::Ban)
+    }
+
     /// Whether a certificate of this key opens a session of the host.
     #[must_use]
     pub fn accepts(&self, key_sha256: &str) -> bool {

@@ -129,9 +129,10 @@ pub(super) async fn key_use(
     Ok(tx.fetch_one(sql, params![key_sha256], read).await?.unwrap_or_default())
 }
 
-/// A revoked host's name and key may be another's by now: the one that is enrolled counts.
-pub(super) const ENROLLED_FIRST: &str =
-    "ORDER BY CASE h.state WHEN 'enrolled' THEN 0 ELSE 1 END, h.created_at DESC LIMIT 1";
+/// An evicted host's name and key may be another's by now: the one that is enrolled counts, then
+/// one whose name nobody else may have.
+pub(super) const ENROLLED_FIRST: &str = "ORDER BY CASE WHEN h.state = 'enrolled' THEN 0 \
+    WHEN h.revoked_as = 'ban' THEN 1 ELSE 2 END, h.created_at DESC LIMIT 1";
 
 impl Store {
     /// The host of that id.

@@ -78,6 +78,9 @@ impl Store {
                         ("enable_seqscan", "off".to_owned()),
                         ("enable_hashjoin", "off".to_owned()),
                         ("enable_mergejoin", "off".to_owned()),
+                        // What is off only looks dear, and dear statements would be compiled
+                        // before they run: a second of work to count a few rows.
+                        ("jit", "off".to_owned()),
                     ])
                     .disable_statement_logging();
                 let pool = PgPoolOptions::new()

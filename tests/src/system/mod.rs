@@ -55,7 +55,19 @@ impl System {
     /// # Errors
     /// When a part does not come up; its log is in the error.
     pub fn start_on(database_url: Option<&str>) -> Result<Self, ServerError> {
-        let controller = Controller::start(database_url)?;
+        Self::start_under(Controller::start(database_url)?)
+    }
+
+    /// The same, with hosts' certificates that are good for so long.
+    ///
+    /// # Errors
+    /// When a part does not come up; its log is in the error.
+    pub fn start_with_certificates_of(secs: u64) -> Result<Self, ServerError> {
+        let args = ["--host-certificate-secs", &secs.to_string()];
+        Self::start_under(Controller::start_with(None, &args)?)
+    }
+
+    fn start_under(controller: Controller) -> Result<Self, ServerError> {
         let mut host = Host::start("web1")?;
         host.enrol(&controller)?;
         host.run_agent()?;

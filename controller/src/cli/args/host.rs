@@ -28,7 +28,7 @@ pub(in crate::cli) enum HostVerb {
     #[command(after_help = "\
 An evicted host may be enrolled again with a new token, as another host. A banned host's keys are
 refused for good, whatever token comes with them, also after the host is deleted; an evicted host
-may still be banned. Either way its name may be given to another host.
+may still be banned. An evicted host's name may be given away at once, a banned one's when it is deleted.
 
 Examples:
   hostler host revoke web1 --yes

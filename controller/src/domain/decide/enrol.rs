@@ -68,7 +68,7 @@ pub fn enrol(snapshot: &Snapshot, enrol: &Enrol, now: Micros) -> Result<Decision
     }
     check_name(&enrol.name)?;
     unused(snapshot, None)?;
-    if snapshot.host_named.is_some() {
+    if snapshot.host_named.as_ref().is_some_and(Host::holds_name) {
         return Err(Refusal::new(
             RefusalKind::Conflict,
             "HOST_NAME_TAKEN",

@@ -22,7 +22,7 @@ fn about(host: &Host, kind: EventKind, at: Micros) -> NewEvent {
 }
 
 fn name_free(snapshot: &Snapshot, name: &str, own: Option<&HostId>) -> Result<(), Refusal> {
-    let taken = snapshot.host_named.as_ref();
+    let taken = snapshot.host_named.as_ref().filter(|host| host.holds_name());
     if taken.is_some_and(|host| host.name == name && Some(&host.id) != own) {
         let message = format!(
             "there is a host named `{name}` already; rename or delete that one, or make a token \

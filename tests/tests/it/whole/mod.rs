@@ -2,4 +2,5 @@
 //! happens to a job when some of them die.
 
 mod faults;
+mod identity;
 mod main_job;
