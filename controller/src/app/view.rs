@@ -35,11 +35,19 @@ pub fn host(host: domain::Host) -> views::Host {
         connected: host.connected,
         key_sha256: host.key_sha256,
         certificate_expires_at: time(host.certificate_expires_at),
+        certificate_renewed_at: host.certificate_renewed_at.map(time),
+        recoveries: host.recoveries,
+        recovered_at: host.recovered_at.map(time),
+        clock_skew_ms: host.clock_skew_ms,
         agent_build: host.agent_build,
         facts: host.facts,
         last_seen_at: host.last_seen_at.map(time),
         created_at: time(host.created_at),
         revoked_at: host.revoked_at.map(time),
+        revoked_as: host.revoked_as.map(|kind| match kind {
+            domain::Revocation::Evict => views::Revocation::Evict,
+            domain::Revocation::Ban => views::Revocation::Ban,
+        }),
     }
 }
 

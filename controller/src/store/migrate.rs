@@ -11,8 +11,12 @@ const STEPS: &[Step] = &[
         postgres: include_str!("../../migrations/postgres/0001_initial.sql"),
     },
     Step {
-        sqlite: include_str!("../../migrations/sqlite/0002_parents.sql"),
-        postgres: include_str!("../../migrations/postgres/0002_parents.sql"),
+        sqlite: include_str!("../../migrations/sqlite/0002_identity.sql"),
+        postgres: include_str!("../../migrations/postgres/0002_identity.sql"),
+    },
+    Step {
+        sqlite: include_str!("../../migrations/sqlite/0003_parents.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_parents.sql"),
     },
 ];
 

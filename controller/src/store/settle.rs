@@ -167,6 +167,7 @@ fn one(
             | Change::UpdateApiToken(_)
             | Change::EnqueueJob(_)
             | Change::UpdateJob { .. }
+            | Change::BanKey(_)
             | Change::RecordIdempotency(_) => {}
         }
         outcome.other_changes.push(change);

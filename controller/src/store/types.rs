@@ -163,4 +163,8 @@ pub struct QueueStats {
     /// When the oldest queued job was made.
     pub oldest_queued_at: Option<crate::domain::Micros>,
     pub hosts_connected: u64,
+    /// Of those: whose clock is further off than is worth a word.
+    pub hosts_clock_skewed: u64,
+    /// Of those: when the first of their certificates ends.
+    pub certificate_ends_first_at: Option<crate::domain::Micros>,
 }

@@ -31,7 +31,7 @@ pub use environment_request::{
     NewFastcgi, NewHealth, NewNginx, NewRedis,
 };
 pub use event::{EndOfStream, Event};
-pub use host::{Host, HostPage, HostState, RenameHost};
+pub use host::{Host, HostPage, HostState, RenameHost, Revocation, RevokeHost};
 pub use ids::{
     EnrolmentTokenIdText, EnvironmentIdText, HostIdText, JobIdText, RequestIdText, SiteIdText,
 };

@@ -311,7 +311,10 @@ impl Core {
             | ToAgent::HeartbeatAck { .. }
             | ToAgent::Drain { .. }
             | ToAgent::Enrolled(_)
-            | ToAgent::EnrolRefused { .. } => {}
+            | ToAgent::EnrolRefused { .. }
+            | ToAgent::Renewed(_)
+            | ToAgent::RenewRefused { .. }
+            | ToAgent::Challenge(_) => {}
         }
     }
 

@@ -11,6 +11,7 @@ pub mod job;
 pub mod look;
 pub mod purge;
 pub mod reconcile;
+pub mod renew;
 pub mod settle;
 pub mod site;
 pub mod token;

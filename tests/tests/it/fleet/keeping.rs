@@ -9,6 +9,7 @@ use hostler_controller::domain::{ApiScope, Decision, Job, JobState, Micros, Scop
 use hostler_controller::store::{ClaimHost, DatabaseUrl, Store};
 use hostler_controller::tasks::sweep;
 use hostler_protocol::job::JobType;
+use hostler_tests::rows;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,8 @@ async fn a_fleet_runs_over_postgresql() {
 
     // As if it had been killed: its session is still in the database.
     let beside = Store::open(&url).await.unwrap();
-    let now = Clock::system().now();
-    beside.session_open(&host, &id, serde_json::json!({}), "0", now).await.unwrap();
+    let row = beside.host(&host).await.unwrap().unwrap();
+    beside.session_open(rows::opening(&row, &id, Clock::system().now())).await.unwrap();
     beside.close().await;
     let controller = Controller::start_as(settings(), Clock::system()).await;
     assert_eq!(controller.app().controller, id, "a controller forgot who it is");

@@ -60,7 +60,9 @@ on_both! {
         every_row_comes_back_as_it_was_written
         tokens_and_idempotent_requests_are_kept
         a_toggle_moves_its_environment_with_its_job
-        a_moved_environment_is_on_its_new_host;
+        a_moved_environment_is_on_its_new_host
+        a_candidate_key_is_committed_by_its_first_session
+        banned_keys_outlive_their_host;
     keeping:
         pages_go_on_while_rows_are_added
         jobs_are_found_by_what_they_are_about
@@ -82,5 +84,6 @@ on_both! {
         opening_twice_changes_nothing
         a_newer_schema_is_refused
         a_row_that_cannot_be_read_is_named
-        a_database_that_is_not_there_says_so;
+        a_database_that_is_not_there_says_so
+        a_database_of_the_first_schema_is_upgraded;
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use hostler_controller::domain::decide::job::{JobInput, new_job};
 use hostler_controller::domain::template::{Executor, LaneKind, OnInterrupt};
 use hostler_controller::domain::{
-    CacheFlag, Change, Decision, Environment, EnvironmentState, Host, HostState, Job, Lane, Micros,
-    NewJob, Scope, Site, Template,
+    CacheFlag, Change, Decision, Environment, EnvironmentState, Host, Job, Lane, Micros, NewJob,
+    Scope, Site, Template,
 };
 use hostler_controller::store::{
     AttemptRef, ClaimHost, Claimed, DatabaseUrl, EnqueueAnswer, SettleAnswer, Settlement, Store,
@@ -16,6 +16,7 @@ use hostler_protocol::job::{
     AppKind, Code, EnvironmentDoc, HealthDoc, JobError, JobType, NginxDoc, Outcome, OutcomeState,
     RedisDoc,
 };
+use hostler_tests::rows;
 use hostler_tests::servers::postgres::Postgres;
 use serde_json::json;
 
@@ -109,10 +110,10 @@ impl World {
     }
 
     pub(crate) async fn connect(&self, n: u8) -> Connected {
-        let (host, here) = (host(n).id, controller(1));
-        let opened = self.store.session_open(&host, &here, json!({"os": "debian"}), "0.1.0", NOW);
-        let epoch = opened.await.expect("an enrolled host connects");
-        Connected { host, environment: environment_id(n), epoch }
+        let host = host(n);
+        let opening = rows::opening(&host, &controller(1), NOW);
+        let epoch = self.store.session_open(opening).await.expect("an enrolled host connects");
+        Connected { host: host.id, environment: environment_id(n), epoch }
     }
 
     pub(crate) async fn enqueue(&self, jobs: &[NewJob]) {
@@ -178,19 +179,8 @@ pub(crate) fn site(n: u8) -> Site {
 }
 
 pub(crate) fn host(n: u8) -> Host {
-    Host {
-        id: host_id(n),
-        name: format!("host-{n}.test"),
-        state: HostState::Enrolled,
-        key_sha256: format!("{n:064x}"),
-        certificate_expires_at: NOW.plus_secs(86_400),
-        facts: json!({}),
-        agent_build: None,
-        last_seen_at: None,
-        connected: false,
-        created_at: NOW,
-        revoked_at: None,
-    }
+    let host = rows::host(host_id(n), &format!("host-{n}.test"), &format!("{n:064x}"), NOW);
+    Host { certificate_expires_at: NOW.plus_secs(86_400), ..host }
 }
 
 pub(crate) fn environment(n: u8, site: &Site, host: &HostId) -> Environment {
