@@ -380,7 +380,7 @@ impl Session {
     }
 
     fn renew(&self, csr: Vec<u8>) {
-        let (fleet, inbox) = (self.fleet.clone(), self.inbox.clone());
+        let (fleet, mut inbox) = (self.fleet.clone(), self.inbox.clone());
         let shown = self.peer.shown().clone();
         tokio::spawn(async move {
             let answer = renewal::over_session(&fleet, &shown, &csr).await;
