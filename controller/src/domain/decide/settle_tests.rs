@@ -275,12 +275,18 @@ fn host(connected: bool) -> Host {
         state: HostState::Enrolled,
         key_sha256: String::new(),
         certificate_expires_at: NOW,
+        candidate: None,
+        certificate_renewed_at: None,
+        recoveries: 0,
+        recovered_at: None,
+        clock_skew_ms: None,
         facts: json!({}),
         agent_build: None,
         last_seen_at: None,
         connected,
         created_at: NOW,
         revoked_at: None,
+        revoked_as: None,
     }
 }
 
