@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::Method;
 use hostler_controller::domain::Job;
 use hostler_controller::store::{AttemptRef, ClaimHost, Settlement};
-use hostler_protocol::id::{HostId, JobId};
+use hostler_protocol::id::HostId;
 use hostler_protocol::job::{
     Code, JobError, JobType, Outcome, OutcomeState, StepReport, StepState,
 };

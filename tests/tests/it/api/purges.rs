@@ -5,6 +5,7 @@ use hostler_controller::domain::spec;
 use hostler_controller::store::ClaimHost;
 use hostler_protocol::SPEC_BYTES_MAX;
 use hostler_protocol::job::{JobSpec, JobType, LISTS_BYTES_MAX, PurgeScope};
+use hostler_tests::rows;
 use serde_json::{Value, json};
 
 use super::jobs::World;
@@ -109,7 +110,8 @@ async fn ten_thousand_urls_reach_the_host_and_one_more_does_not() {
 
     let app = &rig.app;
     let now = app.clock.now();
-    let epoch = app.store.session_open(&world.host, &app.controller, json!({}), "test", now).await;
+    let row = app.store.host(&world.host).await.unwrap().unwrap();
+    let epoch = app.store.session_open(rows::opening(&row, &app.controller, now)).await;
     let host = ClaimHost { host: world.host.clone(), epoch: epoch.unwrap(), slots: 1 };
     let claimed = app.store.claim(&[host], app.clock.now(), 1).await.unwrap().remove(0);
     assert_eq!(claimed.job.id.as_str(), asked.job_id());

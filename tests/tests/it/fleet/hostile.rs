@@ -92,7 +92,7 @@ async fn a_certificate_of_another_hosts_id_is_worthless() {
     let thief = new_host(&controller, "thief").await;
     let mut live = session(&controller, &victim, hello(&[], &[])).await;
     // Signed by the real authority, for the victim's id and the thief's key: as bad as it gets.
-    let authority = Authority::open(&config(&path).pki_dir(), Clock::system()).unwrap();
+    let authority = Authority::open(&config(&path).pki_dir(), Clock::system(), 86_400).unwrap();
     for key in [thief.key, new_key()] {
         let csr = CertificateParams::default().serialize_request(&key).unwrap();
         let request = Request::check(csr.der()).unwrap();

@@ -74,8 +74,10 @@ async fn a_session_whose_end_could_not_be_entered_is_entered_as_ended() {
     // As it stands when a host was lost while the database could not be told. A sweep may come
     // between the two.
     loop {
-        let (now, facts) = (app.clock.now(), serde_json::json!({}));
-        let epoch = app.store.session_open(&host, &app.controller, facts, "0", now).await.unwrap();
+        let now = app.clock.now();
+        let row = app.store.host(&host).await.unwrap().unwrap();
+        let opening = rows::opening(&row, &app.controller, now);
+        let epoch = app.store.session_open(opening).await.unwrap();
         let here = ClaimHost { host: host.clone(), epoch, slots: 1 };
         if app.store.claim(&[here], now, 1).await.unwrap().len() == 1 {
             break;
