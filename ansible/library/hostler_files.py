@@ -19,6 +19,7 @@ options:
   contents: {description: 'The three texts: http, server, location.', type: list, elements: str}
   moved: {description: Files of before the environment named others; emptied., type: list, elements: path, default: []}
   generation: {description: The generation the files carry., type: int, default: 0}
+  applied_generation: {description: The generation that was applied last, if that is known., type: int}
   secret_file: {description: A file with the new probe secret; not given, one is drawn., type: path}
   reloaded: {description: Whether nginx has been told of the files., type: bool, default: false}
 notes:
@@ -77,6 +78,9 @@ def compared(module, environment, roots, _swap):
     if applied is None:
         return False, "nothing is applied yet", document
     wanted = filled(module.params["contents"], applied.generation, applied.secret)
+    known = module.params["applied_generation"]
+    if known is not None and known != applied.generation:
+        return False, "the files are not those that were applied last", document
     same = [content.data for content in map(roots.read, environment.files)] == wanted
     if not same or not is_live(Live(environment, applied.secret, roots), applied.generation):
         return False, "the files are to be changed", document
@@ -175,6 +179,7 @@ def main():
             "contents": {"type": "list", "elements": "str"},
             "moved": {"type": "list", "elements": "path", "default": []},
             "generation": {"type": "int", "default": 0},
+            "applied_generation": {"type": "int"},
             "secret_file": {"type": "path", "no_log": False},
             "reloaded": {"type": "bool", "default": False},
         },
