@@ -103,9 +103,7 @@ def purge_urls(environment, roots, opened, urls, asked, dry_run):
             elif entry:
                 tallies[place].add(entry.take(dry_run))
     if varying:
-        cache.sweep_variants(
-            opened, varying, dry_run, lambda key, tally: tallies[varying[key]].add(tally)
-        )
+        cache.sweep_variants(opened, varying, dry_run, lambda key, tally: tallies[varying[key]].add(tally))
     after = [] if dry_run else peek(live, asked)
     total = cache.Tally()
     lines = []

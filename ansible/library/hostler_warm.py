@@ -117,12 +117,16 @@ def work(module):
     with ThreadPoolExecutor(concurrency) as pool:
         lines = list(pool.map(warmer.one, params["urls"], asked))
     states = [line["state"] for line in lines]
-    document = {state: states.count(state) for state in ("warmed", "fresh", "not_stored", "failed", "dropped")}
+    document = {
+        state: states.count(state) for state in ("warmed", "fresh", "not_stored", "failed", "dropped")
+    }
     document.update(concurrency=min(concurrency, max(1, len(asked))), urls=lines)
     if document["failed"] and not document["warmed"] + document["fresh"] + document["not_stored"]:
         note = next(line["note"] for line in lines if line["state"] == "failed")
         raise Failure("WARM_FAILED", f"all {document['failed']} pages that were asked for failed: {note}")
-    message = "{warmed} pages warmed, {fresh} were warm, {not_stored} not stored, {failed} failed".format(**document)
+    message = "{warmed} pages warmed, {fresh} were warm, {not_stored} not stored, {failed} failed".format(
+        **document
+    )
     return document["warmed"] > 0, message, document
 
 

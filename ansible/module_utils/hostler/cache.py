@@ -194,7 +194,9 @@ def sweep_variants(cache, keys, dry_run, found):
     at a key's own place goes last: it tells that there are others, so a sweep can be repeated."""
     for seen, (directory, name) in enumerate(walk(cache)):
         if seen == SCANNED_ENTRIES_MAX:
-            message = f"the cache holds more than {SCANNED_ENTRIES_MAX} entries: not all were searched for variants"
+            message = (
+                f"the cache holds more than {SCANNED_ENTRIES_MAX} entries: not all were searched for variants"
+            )
             raise Failure("FILE_FAILED", message, hint="Purge the whole cache instead.")
         entry = _regular(directory, name)
         if entry is None:

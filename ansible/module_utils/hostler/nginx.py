@@ -75,9 +75,7 @@ class Nginx:
         """Process id of the running master."""
 
         def not_running(reason):
-            return Failure(
-                "NGINX_RELOAD_FAILED", f"{self.pid_file} does not name a running nginx: {reason}"
-            )
+            return Failure("NGINX_RELOAD_FAILED", f"{self.pid_file} does not name a running nginx: {reason}")
 
         try:
             with open(self.pid_file, encoding="ascii") as file:
