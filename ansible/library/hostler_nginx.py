@@ -49,7 +49,7 @@ def ready(module, nginx, environment, roots):
     if not module.check_mode:
         make(module, environment, roots, missing)
     try:
-        nginx.test("NGINX_CONFIG_BROKEN")
+        nginx.dump("NGINX_CONFIG_BROKEN")
     except Failure as failure:
         if module.check_mode and names_any(failure, missing):
             return True, "the vhost names a file that does not exist yet; a run makes it", {}

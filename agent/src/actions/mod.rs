@@ -235,3 +235,42 @@ fn document(result: impl serde::Serialize) -> Result<Value, Failure> {
     serde_json::to_value(result)
         .map_err(|error| Failure::new(Code::InternalError, error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use hostler_protocol::job::{AppKind, CheckSpec, RemoveSpec, WarmSpec};
+
+    use super::*;
+    use crate::steps::render::tests::environment;
+
+    /// Actions of a host that lets only these carry jobs out.
+    fn actions(dir: &Path, executors: &[Executor]) -> Actions {
+        let policy = Policy { executors: executors.to_vec(), ..Policy::default() };
+        let settings = ActionSettings { state_dir: dir.to_owned(), ..ActionSettings::default() };
+        Actions::new(policy, settings, Clock::manual(0))
+    }
+
+    #[test]
+    fn the_host_says_who_may_carry_jobs_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = environment(AppKind::Php);
+        let check = JobSpec::EnvCheck(CheckSpec { environment: environment.clone() });
+        let remove =
+            JobSpec::EnvDelete(RemoveSpec { environment: environment.clone(), generation: 1 });
+        let warm = JobSpec::CacheWarm(WarmSpec { environment, urls: Vec::new(), wanted_at_us: 0 });
+        let cases = [
+            (&warm, Executor::Native, &[Executor::Native][..], None),
+            (&warm, Executor::Ansible, &[Executor::Native], Some("POLICY_REFUSED")),
+            (&warm, Executor::Native, &[Executor::Ansible], Some("POLICY_REFUSED")),
+            (&warm, Executor::Ansible, &[Executor::Ansible], None),
+            // There is nobody else to do these.
+            (&check, Executor::Native, &[Executor::Ansible], None),
+            (&remove, Executor::Ansible, &[Executor::Ansible], Some("MODE_NOT_SUPPORTED")),
+        ];
+        for (spec, executor, permitted, expected) in cases {
+            let doc = JobDoc { executor, spec: spec.clone() };
+            let told = actions(dir.path(), permitted).permit_executor(&doc);
+            assert_eq!(told.err().as_ref().map(Failure::code), expected, "{executor:?}");
+        }
+    }
+}

@@ -76,13 +76,17 @@ mod tests {
         config.ansible_command = vec!["echo".to_owned(), "ansible-playbook [core 9]".to_owned()];
         let found = looked(&config).await;
         assert!(found[0].1.starts_with("ansible-playbook [core 9]"), "{found:?}");
-        assert!(found[1].0 == State::Warning && found[1].1.contains("env-cache-toggle.yml"), "{found:?}");
+        assert!(
+            found[1].0 == State::Warning && found[1].1.contains("env-cache-toggle.yml"),
+            "{found:?}"
+        );
 
         for name in PLAYBOOKS {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         assert_eq!(looked(&config).await[1].0, State::Ok);
-        let command = ["sh", "-c", "case $0 in --version) echo v;; *) echo ERROR! no >&2; exit 4;; esac"];
+        let command =
+            ["sh", "-c", "case $0 in --version) echo v;; *) echo ERROR! no >&2; exit 4;; esac"];
         config.ansible_command = command.map(str::to_owned).to_vec();
         let found = looked(&config).await;
         assert!(found[1].0 == State::Warning && found[1].1.ends_with("ERROR! no"), "{found:?}");

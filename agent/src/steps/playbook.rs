@@ -38,7 +38,9 @@ impl Told {
     /// Whether a task of that step ended in that state.
     #[must_use]
     pub fn ended_as(&self, step: &str, state: &str) -> bool {
-        self.of(step).iter().any(|ended| ended.data.as_ref().is_some_and(|data| data.state == state))
+        self.of(step)
+            .iter()
+            .any(|ended| ended.data.as_ref().is_some_and(|data| data.state == state))
     }
 
     /// Sum of a number that every task of a step tells.
@@ -65,7 +67,11 @@ impl Told {
     /// # Errors
     /// `PLAYBOOK_FAILED` when it told nothing of the kind.
     pub fn document<T: DeserializeOwned>(&self, step: &str) -> Result<T, Failure> {
-        let rest = self.of(step).into_iter().rev().find_map(|ended| Some(ended.data.as_ref()?.rest.clone()));
+        let rest = self
+            .of(step)
+            .into_iter()
+            .rev()
+            .find_map(|ended| Some(ended.data.as_ref()?.rest.clone()));
         let read = rest.and_then(|rest| serde_json::from_value(Value::Object(rest)).ok());
         read.ok_or_else(|| silent(step))
     }

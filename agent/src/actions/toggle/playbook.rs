@@ -129,7 +129,8 @@ impl Toggle<'_> {
 
     /// A playbook that failed has put everything back itself: only if it has not is there more to do.
     async fn after(&mut self, failure: Failure, told: &Told) -> Failure {
-        if !told.ended_as("rollback", "rolled_back") {
+        let undone = ["rolled_back", "none"].map(|state| told.ended_as("rollback", state));
+        if !undone.contains(&true) {
             return failure;
         }
         match self.swap.undo().await {
@@ -167,18 +168,19 @@ impl Toggle<'_> {
             true => Some(next),
             false => self.old.as_ref().and_then(|old| old.nginx.clone()),
         };
-        let environment = &self.spec.environment;
         let applied = applied.ok_or_else(|| playbook::silent("swap"))?;
+        let proof = told.last("effect", "proof").and_then(Value::as_str);
+        let proof = proof.ok_or_else(|| playbook::silent("effect"))?.to_owned();
+        let environment = &self.spec.environment;
         let live = Live::new(environment, self.tools.origin(environment)?, &applied);
         let answered = effect::generation(&live).await?;
         if answered != Some(applied.generation) {
-            let generation = applied.generation;
-            let message = format!("the playbook brought generation {generation}, {answered:?} answers");
+            let found = answered.map_or("none".to_owned(), |found| found.to_string());
+            let wanted = applied.generation;
+            let message = format!("the playbook says generation {wanted} is live; {found} answers");
             self.reloaded = true;
             return Err(Failure::new(Code::NginxReloadNotApplied, message).at_step("generation"));
         }
-        let proof = told.last("effect", "proof").and_then(Value::as_str);
-        let proof = proof.ok_or_else(|| playbook::silent("effect"))?.to_owned();
         self.new.nginx = Some(applied);
         Ok(FlagResult { enabled, changed, proof, purged: told.sum("cache_purge", "removed") })
     }

@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn no_secret_survives_in_any_text() {
-        let line = r#"{"event":"ok","task":"t","message":"a s\"x b","data":{"urls":[{"u":"s\"x"}]}}"#;
+        let line =
+            r#"{"event":"ok","task":"t","message":"a s\"x b","data":{"urls":[{"u":"s\"x"}]}}"#;
         let event = read(line.as_bytes(), &["s\"x".to_owned()]).unwrap();
         let told = format!("{event:?}");
         assert!(told.contains("a [redacted] b") && !told.contains("s\\\"x"), "{told}");

@@ -122,7 +122,8 @@ impl Ansible {
     /// # Errors
     /// [`AnsibleError`].
     pub async fn complaint(&self, playbooks: &[&str]) -> Result<Option<String>, AnsibleError> {
-        let mut arguments = ["--inventory", "localhost,", "--syntax-check"].map(str::to_owned).to_vec();
+        let mut arguments =
+            ["--inventory", "localhost,", "--syntax-check"].map(str::to_owned).to_vec();
         for playbook in playbooks {
             let path = self.playbook_dir.join(playbook);
             if !path.is_file() {
@@ -171,7 +172,9 @@ fn is_program(name: &str) -> bool {
         true => Path::new(name).is_file(),
         false => {
             !name.is_empty()
-                && process::PATH.split(':').any(|directory| Path::new(directory).join(name).is_file())
+                && process::PATH
+                    .split(':')
+                    .any(|directory| Path::new(directory).join(name).is_file())
         }
     }
 }

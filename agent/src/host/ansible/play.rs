@@ -10,6 +10,10 @@ use super::recital::{Recital, Trouble};
 use super::{Ansible, AnsibleError};
 use crate::host::process::{self, Invocation};
 
+/// Events of one run that are heard, and the bytes they may have together; what follows is rubbish.
+const EVENTS_MAX: usize = 5_000;
+const EVENTS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// A playbook and what it is told.
 #[derive(Debug)]
 pub struct Play {
@@ -54,11 +58,15 @@ impl Ansible {
         let secrets = play.secrets.clone();
         let invocation = self.invocation(play, &private)?;
         let mut recital = Recital::default();
+        let (mut events, mut bytes_heard) = (0, 0);
         let mut tell = |lines: Vec<Line>| {
             for line in lines {
                 let event = match line {
-                    Line::Whole(bytes) => read(&bytes, &secrets),
-                    Line::TooLong => None,
+                    Line::Whole(bytes) if events < EVENTS_MAX && bytes_heard < EVENTS_BYTES_MAX => {
+                        (events, bytes_heard) = (events + 1, bytes_heard + bytes.len());
+                        read(&bytes, &secrets)
+                    }
+                    Line::Whole(_) | Line::TooLong => None,
                 };
                 let Some(event) = event else {
                     recital.hear_rubbish();

@@ -51,7 +51,11 @@ impl Recital {
                 place.get_or_insert_with(|| ended.clone());
             }
             Event::Stats(stats) => self.stats = Some(*stats),
-            Event::Failed(_) | Event::Task(_) | Event::Ok(_) | Event::Skipped(_) | Event::Unknown => {}
+            Event::Failed(_)
+            | Event::Task(_)
+            | Event::Ok(_)
+            | Event::Skipped(_)
+            | Event::Unknown => {}
         }
     }
 
@@ -101,7 +105,7 @@ impl Recital {
 fn last_words(tail: &str) -> String {
     let lines = || tail.lines().map(str::trim).filter(|line| !line.is_empty());
     let error = lines().find(|line| line.starts_with("ERROR!") || line.starts_with("[ERROR]"));
-    error.or_else(|| lines().last()).unwrap_or("it printed nothing").to_owned()
+    error.or_else(|| lines().next_back()).unwrap_or("it printed nothing").to_owned()
 }
 
 #[cfg(test)]

@@ -51,7 +51,8 @@ fn fill(redis: &Redis, prefix: &str) {
 /// A site whose names and prefix Ansible would expand if it were let.
 fn odd_site(stand: &Stand, redis: &Redis) -> EnvironmentDoc {
     let mut shop = stand.site("shop", &Options::default());
-    shop.site = "{{ lookup('pipe', 'touch /tmp/hostler-injected') }} it's \"odd\"\n- x: y".to_owned();
+    shop.site =
+        "{{ lookup('pipe', 'touch /tmp/hostler-injected') }} it's \"odd\"\n- x: y".to_owned();
     shop.name = "{% for x in y %}".to_owned();
     stand.with_redis(shop, redis.port, PASSWORD, "{{ 7 * 7 }}*:")
 }
@@ -192,7 +193,11 @@ async fn both_fail_alike_and_put_everything_back() {
         (stand.site("refused", &refused), "NGINX_TEST_FAILED", ""),
         (stand.site("elsewhere", &elsewhere), "NGINX_NOT_INCLUDED", ""),
         (unproven, "CACHE_EFFECT_MISSING", ""),
-        (stand.site("occupied", &Options::default()), "NGINX_RELOAD_NOT_APPLIED", occupied.as_str()),
+        (
+            stand.site("occupied", &Options::default()),
+            "NGINX_RELOAD_NOT_APPLIED",
+            occupied.as_str(),
+        ),
     ];
     for (site, code, conf) in cases {
         stand.nginx.write_conf("more.conf", conf).unwrap();

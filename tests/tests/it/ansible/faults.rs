@@ -34,7 +34,11 @@ async fn playbooks_that_cannot_be_run_are_told_by_code() {
     stand.use_ansible(Ansible { playbook_dir: copy.clone(), ..ansible(stand.dir()) });
     let cases = [
         (good.replace("  tasks:\n", "  tasks: {\n"), "PLAYBOOK_INVALID", "env-cache-toggle.yml"),
-        (good.replace("hostler_look:\n", "community.nowhere.look:\n"), "PLAYBOOK_INVALID", "community.nowhere.look"),
+        (
+            good.replace("hostler_look:\n", "community.nowhere.look:\n"),
+            "PLAYBOOK_INVALID",
+            "community.nowhere.look",
+        ),
         (good.replace("hosts: all", "hosts: web"), "PLAYBOOK_INVALID", "no host"),
     ];
     for (text, code, words) in cases {
@@ -76,9 +80,8 @@ async fn a_playbook_whose_agent_was_killed_is_ended_and_undone_at_the_next_start
     let doc = by_playbook(stand.toggle_spec(&shop, Some(true), None));
     let actions = stand.actions.clone();
     let mut attempt = Box::pin(async move { actions.run(doc, context).await });
-    let reached = async {
-        while progress.recv().await.is_some_and(|told| told.step != "nginx_test") {}
-    };
+    let reached =
+        async { while progress.recv().await.is_some_and(|told| told.step != "nginx_test") {} };
     tokio::select! {
         outcome = &mut attempt => panic!("it never came so far: {outcome:#?}"),
         () = reached => {}
@@ -104,10 +107,9 @@ fn a_playbook_without_an_agent_stops_at_its_next_task() {
     assert!(made.success());
     let playbook = home.path().join("two.yml");
     let (first, second) = (home.path().join("first"), home.path().join("second"));
-    let touch = |path: &Path| {
-        format!("    - ansible.builtin.command: touch {}\n", path.display())
-    };
-    let wait = format!("    - ansible.builtin.wait_for: {{path: {}}}\n", home.path().join("go").display());
+    let touch = |path: &Path| format!("    - ansible.builtin.command: touch {}\n", path.display());
+    let wait =
+        format!("    - ansible.builtin.wait_for: {{path: {}}}\n", home.path().join("go").display());
     let text = format!(
         "- hosts: all\n  gather_facts: false\n  tasks:\n{}{wait}{}",
         touch(&first),

@@ -3,8 +3,8 @@
 
 mod alike;
 mod by_hand;
-mod faults;
 mod fakes;
+mod faults;
 mod render;
 mod standards;
 
