@@ -112,9 +112,18 @@ async fn both_toggle_alike_and_may_take_turns() {
 }
 
 fn purge(environment: &EnvironmentDoc, scope: PurgeScope, dry_run: bool) -> JobSpec {
+    purge_in(PurgeMode::Hard, environment, scope, dry_run)
+}
+
+fn purge_in(
+    mode: PurgeMode,
+    environment: &EnvironmentDoc,
+    scope: PurgeScope,
+    dry_run: bool,
+) -> JobSpec {
     let caches = CacheSet { fastcgi: true, redis: environment.redis.is_some() };
     let environment = environment.clone();
-    JobSpec::CachePurge(PurgeSpec { environment, caches, scope, mode: PurgeMode::Hard, dry_run })
+    JobSpec::CachePurge(PurgeSpec { environment, caches, scope, mode, dry_run })
 }
 
 /// Warms a few pages, one of them in three variants.
@@ -245,10 +254,7 @@ async fn what_a_playbook_cannot_do_is_left_to_the_agent() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
-    let with = |mode, scope| match purge(&shop, scope, false) {
-        JobSpec::CachePurge(spec) => JobSpec::CachePurge(PurgeSpec { mode, ..spec }),
-        other => other,
-    };
+    let with = |mode, scope| purge_in(mode, &shop, scope, false);
     let select = |selection| PurgeScope::Select(selection);
     let tags = Selection { tags: vec!["post-1".to_owned()], ..Selection::default() };
     let prefixes = Selection { prefixes: vec!["http://shop.test/a".to_owned()], ..tags.clone() };

@@ -62,8 +62,7 @@ async fn rubbish_on_every_channel_is_told_apart_from_a_result() {
     assert_eq!(code, "PLAYBOOK_FAILED", "{message}");
     assert!(outcome.error.unwrap().output_tail.is_none_or(|tail| tail.len() <= 10 * 1024));
 
-    let endless =
-        format!("yes '{{\"event\":\"ok\",\"task\":\"a\"}}' | head -n 6000 > $HOSTLER_EVENTS");
+    let endless = r#"yes '{"event":"ok","task":"a"}' | head -n 6000 > $HOSTLER_EVENTS"#;
     let (_stand, outcome) = ends(&format!("{START}\n{endless}\n{STATS}")).await;
     let (code, message) = error(&outcome);
     assert_eq!(code, "PLAYBOOK_ABORTED", "{message}");
