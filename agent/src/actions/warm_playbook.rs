@@ -9,7 +9,7 @@ use crate::steps::purge;
 use crate::steps::run::{Failure, Run};
 use crate::steps::state;
 use crate::steps::tools::Tools;
-use crate::steps::warm::wanted_sec;
+use crate::steps::warm;
 
 const PLAYBOOK: &str = "cache-warm.yml";
 
@@ -26,12 +26,10 @@ pub(super) async fn run(
         return Err(Failure::new(Code::SpecInvalid, message));
     }
     // By the clock as it was when the job was handed over.
-    let wanted_sec = wanted_sec(spec, tools.clock.now_us());
+    let wanted_sec = warm::wanted_sec(spec, tools.clock.now_us());
     purge::pages(&environment.domain, &spec.urls, WARM_URLS_MAX)?;
     let applied = state::load(tools, &environment.id).await?;
-    let Some(nginx) = applied.as_ref().and_then(|applied| applied.nginx.clone()) else {
-        return Err(Failure::new(Code::CacheOff, "the environment's FastCGI cache is off"));
-    };
+    let live = warm::live(tools, environment, applied.as_ref())?;
     let cache_dirs = applied.map(|applied| applied.cache_dirs).unwrap_or_default();
     let mut variables = playbook::variables(tools, environment, &cache_dirs);
     variables.insert("hostler_urls".to_owned(), json!(spec.urls));
@@ -42,7 +40,7 @@ pub(super) async fn run(
         name,
         variables,
         files: Vec::new(),
-        secrets: vec![nginx.secret],
+        secrets: vec![live.secret],
     };
     let mut told = Told::default();
     playbook::play(tools, ansible, run, play, &mut told).await?;
