@@ -48,7 +48,7 @@ from ansible.module_utils.hostler.swap import Swap
 LIVE_PROBES = 4
 # The http file holds the secret.
 MODES = (0o640, 0o644, 0o644)
-REDACTED = re.compile(r'"(effect|peek|generation|refresh):[0-9a-f]+"')
+REDACTED = re.compile(r'"(effect|peek|past|refresh|generation):[0-9a-f]+"')
 
 
 def work(module):
@@ -143,25 +143,45 @@ def restored(module, environment, roots, swap):
     if not swap.files or module.check_mode:
         return False, "nothing was changed", {"state": "none"}
     try:
+        attempt = environment.applied(roots)
         changed = swap.undo()
+        proof = "nginx has not heard of the new ones"
         if module.params["reloaded"]:
-            reload_old(module, environment, roots)
+            proof = reload_old(module, environment, roots, attempt)
         swap.forget()
     except Failure as failure:
         raise Failure("NGINX_ROLLBACK_FAILED", failure.message) from None
-    return True, f"{len(changed)} files are as they were", {"state": "rolled_back"}
+    return True, f"{len(changed)} files are as they were; {proof}", {"state": "rolled_back"}
 
 
-def reload_old(module, environment, roots):
-    """Tells nginx of files that were put back, and waits until their generation answers."""
+def reload_old(module, environment, roots, attempt):
+    """Tells nginx of files that were put back, and proves that it goes by them: the generation of before
+    answers again, or, where there was none, that of the attempt no more. An nginx that does not run needs
+    no telling."""
     nginx = arguments.nginx(module)
     mark, workers = nginx.log_mark(), nginx.accepting_workers()
-    nginx.reload()
+    try:
+        nginx.reload()
+        proof = prove_old(module, environment, roots, attempt, (nginx, mark, workers))
+    except Failure:
+        if nginx.runs():
+            raise
+        return "nginx is not running and will load them when it starts"
+    nginx.retired(workers, mark)
+    return proof
+
+
+def prove_old(module, environment, roots, attempt, before):
+    (nginx, mark, workers), secs_max = before, module.params["reload_secs"]
     applied = environment.applied(roots)
     if applied:
         live = Live(environment, applied.secret, roots)
-        live.await_generation(nginx, applied.generation, mark, module.params["reload_secs"])
-        nginx.retired(workers, mark)
+        live.await_generation(nginx, applied.generation, mark, workers, secs_max)
+        return f"generation {applied.generation} answers again"
+    if attempt:
+        Live(environment, attempt.secret, roots).await_gone(nginx, attempt.generation, mark, secs_max)
+        return f"generation {attempt.generation} answers no more"
+    return "nginx was told to reload; there is nothing to ask it by"
 
 
 def committed(module, _environment, _roots, swap):

@@ -78,6 +78,17 @@ class Cache(unittest.TestCase):
         self.assertFalse(any(map(os.path.exists, variants)))
         self.assertTrue(os.path.exists(other))
 
+    def test_a_variant_is_known_by_what_was_sent_for_it(self):
+        # As in agent/src/host/fastcgi/vary.rs.
+        def by(**sent):
+            sent = {name.replace("_", "-"): value for name, value in sent.items()}
+            return cache.variant(b"key", b"Accept-Encoding, X-One", sent)
+
+        self.assertEqual(by(), by(user_agent="x"))
+        self.assertEqual(by(accept_encoding="gzip,br"), by(accept_encoding="gzip , br"))
+        self.assertNotEqual(by(x_one="a,b"), by(x_one="a, b"))
+        self.assertNotEqual(by(), cache.variant(b"other", b"Accept-Encoding, X-One", {}))
+
     def test_everything_leaves_at_once_and_only_level_directories_do(self):
         for number in range(20):
             self.store(b"key%d" % number)

@@ -5,6 +5,7 @@ import unittest
 import support
 from ansible.module_utils.hostler.environment import Environment, KeyFormat, Origin, page, pages
 from ansible.module_utils.hostler.outcome import Failure
+from ansible.module_utils.hostler.tracking import canonical
 
 DEFAULT = "$scheme$request_method$host$request_uri"
 
@@ -35,11 +36,33 @@ class Keys(unittest.TestCase):
             self.assertEqual(caught.exception.code, "KEY_FORMAT_UNSUPPORTED")
 
     def test_a_page_has_a_key_per_scheme_method_and_spelling(self):
-        self.assertEqual(len(KeyFormat(DEFAULT).keys("a.test", "/x")), 4)
-        keys = KeyFormat(DEFAULT).keys("a.test", "/%c3%BC")
+        self.assertEqual(len(KeyFormat(DEFAULT).keys(page("http://a.test/x"))), 4)
+        keys = KeyFormat(DEFAULT).keys(page("http://a.test/%c3%BC"))
         self.assertEqual(len(keys), 12)
         self.assertIn(b"httpsHEADa.test/%c3%bc", keys)
         self.assertIn(b"httpGETa.test/%C3%BC", keys)
+        keys = KeyFormat(DEFAULT).keys(page("http://a.test/x?utm_source=m"), ["http"])
+        self.assertIn(b"httpGETa.test/x", keys)
+        self.assertIn(b"httpGETa.test/x?utm_source=m", keys)
+
+    def test_tracking_arguments_are_left_out_of_keys(self):
+        # The samples are those of agent/src/steps/tracking.rs.
+        cases = {
+            "/a?utm_source=x": "/a",
+            "/a?_ga=1&_gl=2&gclid": "/a",
+            "/a?b=1&utm_x=1": "/a?b=1",
+            "/a?utm_x=1&b=1": "/a?b=1",
+            "/a?b&utm_a&c&fbclid=3&gclid&d&_ga=1": "/a?b&c&d",
+            "/a?1&utm_a&2&utm_b&3&utm_c&4&utm_d&5": "/a?1&2&3&4&utm_d&5",
+            "/a?&utm_a=1": "/a?",
+            "/a?utm_a=1&": "/a?",
+        }
+        same = ["/a", "/a?", "/a?b=utm_a=1", "/a?fbclidx=1", "/a?x?utm_a=1", "/utm_a?b&&"]
+        for uri, expected in [*cases.items(), *zip(same, same)]:
+            self.assertEqual(canonical(uri), expected, uri)
+        document = support.environment()
+        document["nginx"]["probe_origin"] = "https://127.0.0.1"
+        self.assertEqual(Environment(document).key("/x?fbclid=1"), b"httpsGETshop.test/x")
 
     def test_a_url_becomes_what_nginx_sees(self):
         cases = {
@@ -49,8 +72,9 @@ class Keys(unittest.TestCase):
             "http://a.test/ü b": ("a.test", "/%C3%BC%20b"),
         }
         for url, expected in cases.items():
-            self.assertEqual(page(url), expected, url)
-        for url in ["a.test/", "ftp://a.test/", "http://", "http://u@a.test/", "http://a/" + "x" * 9000]:
+            self.assertEqual(page(url)[:2], expected, url)
+        self.assertEqual(page("HTTPS://a.test/").scheme, "https")
+        for url in ["a.test/", "ftp://a.test/", "http://", "http://u@a.test/", "http://a:b/", "http://a/" + "x" * 9000]:
             self.assertIsNone(page(url), url)
 
     def test_pages_of_others_are_refused(self):

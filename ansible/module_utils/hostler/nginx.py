@@ -94,6 +94,14 @@ class Nginx:
             raise not_running("that process is not nginx")
         return pid
 
+    def runs(self):
+        """Whether there is a running master."""
+        try:
+            self.master()
+        except Failure:
+            return False
+        return True
+
     def reload(self):
         """Tells the master to load the configuration on disk."""
         pid = self.master()

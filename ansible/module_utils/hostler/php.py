@@ -11,7 +11,7 @@ NAME = re.compile(r"[A-Za-z0-9_\u0080-\U0010ffff]+")
 REMARK = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 # A closing tag ends such a comment as the line does; `#[` begins an attribute.
 LINE_REMARK = re.compile(r"(?://|\#(?!\[))(?:(?!\?>)[^\n])*")
-STRING = re.compile(r"""(['"`])(?:\\.|(?!\1)[^\\])*(?:\1|\Z)""", re.DOTALL)
+STRING = re.compile(r"""(['"`])(?:\\.|(?!\1)[^\\])*(?:\1|\\?\Z)""", re.DOTALL)
 HEREDOC = re.compile(r"<<<([^\n]*)\n")
 
 

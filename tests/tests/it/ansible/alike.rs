@@ -173,7 +173,7 @@ async fn a_playbook_warms() {
     let shop = stand.site("shop", &Options::default());
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
     let urls = ["/?a", "/?b", "/?private"].map(|path| format!("http://shop.test{path}")).to_vec();
-    let spec = JobSpec::CacheWarm(WarmSpec { environment: shop.clone(), urls, wanted_at_us: 0 });
+    let spec = JobSpec::CacheWarm(WarmSpec { environment: shop.clone(), urls, wanted_at_us: 0, sent_at_us: None });
     let outcome = stand.run_doc(by_playbook(spec)).await;
     let warmed: WarmResult = result(&outcome);
     let states: Vec<_> = warmed.urls.iter().map(|url| url.state).collect();

@@ -53,6 +53,8 @@ fn the_documented_example_is_an_environment() {
                 "reload",
                 "compared",
                 "redis_changes",
+                "page",
+                "health_was",
                 "health_before",
                 "redis_left",
                 "purge_fastcgi",
