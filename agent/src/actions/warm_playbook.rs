@@ -35,13 +35,8 @@ pub(super) async fn run(
     variables.insert("hostler_urls".to_owned(), json!(spec.urls));
     variables.insert("hostler_wanted_at".to_owned(), json!(wanted_sec));
     let name = purge::bin_name(tools, run);
-    let play = Play {
-        playbook: PLAYBOOK,
-        name,
-        variables,
-        files: Vec::new(),
-        secrets: vec![live.secret],
-    };
+    let play =
+        Play { playbook: PLAYBOOK, name, variables, files: Vec::new(), secrets: vec![live.secret] };
     let mut told = Told::default();
     playbook::play(tools, ansible, run, play, &mut told).await?;
     told.document("cache_warm")

@@ -11,9 +11,9 @@ use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
     AppKind, CacheSet, CheckSpec, EnvironmentDoc, ExplainResult, ExplainSpec, FactsResult,
-    FactsSpec, FastcgiDoc, FastcgiPurge, HealthDoc, JobDoc, JobSpec, KEY_FORMAT_DEFAULT, NginxDoc, Outcome,
-    OutcomeState, Progress, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisDoc, RemoveSpec,
-    StepState, ToggleResult, ToggleSpec,
+    FactsSpec, FastcgiDoc, FastcgiPurge, HealthDoc, JobDoc, JobSpec, KEY_FORMAT_DEFAULT, NginxDoc,
+    Outcome, OutcomeState, Progress, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisDoc,
+    RemoveSpec, StepState, ToggleResult, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use hostler_tests::servers::nginx::{Nginx, Vhost};

@@ -3,17 +3,11 @@
 use std::path::Path;
 
 use hostler_agent::host::ansible::Ansible;
-use hostler_protocol::job::{EnvironmentDoc, OutcomeState, StepState, ToggleResult};
+use hostler_protocol::job::{OutcomeState, StepState, ToggleResult};
 use hostler_tests::servers::{command, wait_for};
 
 use super::{by_playbook, copied_playbooks, programs, repository};
-use crate::stand::{Options, Stand, ansible, context, error, result};
-
-fn files(environment: &EnvironmentDoc) -> [Option<String>; 3] {
-    let nginx = &environment.nginx;
-    [&nginx.http_file, &nginx.server_file, &nginx.location_file]
-        .map(|path| std::fs::read_to_string(path).ok())
-}
+use crate::stand::{Options, Stand, ansible, context, error, files, result};
 
 /// Whether any process still belongs to a run of that stand.
 fn running(stand: &Stand) -> bool {

@@ -5,6 +5,7 @@ mod alike;
 mod by_hand;
 mod fakes;
 mod faults;
+mod odd;
 mod render;
 mod standards;
 
