@@ -92,7 +92,8 @@ pub fn launch(config: &Config, shutdown: CancellationToken) -> Result<Agent, Age
     let clock = Clock::system();
     let policy = Policy::load(config.policy.as_deref())?;
     let state_dir = config.state_dir.join(identity::ACTIONS_DIR);
-    let settings = ActionSettings { state_dir, ..ActionSettings::default() };
+    let settings =
+        ActionSettings { state_dir, ansible: config.ansible(), ..ActionSettings::default() };
     let actions = Actions::new(policy, settings, clock.clone());
     start(config, Arc::new(actions), clock, shutdown)
 }

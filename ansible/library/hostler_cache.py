@@ -12,7 +12,6 @@ options:
   state: {description: What to do., type: str, required: true, choices: [checked, purged]}
   cache_dir: {description: Another directory of the environment than the one it names., type: path}
   urls: {description: 'Absolute URLs; not given: every entry.', type: list, elements: str}
-  may_be_missing: {description: Whether a directory that does not exist yet is an empty one., type: bool, default: false}
   dry_run: {description: Count only., type: bool, default: false}
 notes:
   - The arguments every module of Hostler takes are told in docs/ANSIBLE.md.
@@ -35,7 +34,7 @@ from ansible.module_utils.hostler.probe import Live
 
 # Most URLs whose cache status is probed before and after a purge, and the time limit of one probe.
 PROBED_URLS_MAX = 10
-PEEK_SECS_MAX = 5
+PEEK_SECS_MAX = 2
 
 
 def work(module):
@@ -45,12 +44,12 @@ def work(module):
         raise Failure("SPEC_INVALID", "the environment has no FastCGI cache to purge")
     asked = pages(environment.domain, params["urls"] or [])
     cache_dir = params["cache_dir"] or environment.fastcgi["cache_dir"]
-    try:
-        opened = ownership.open_own(environment, roots, params["owned"], cache_dir)
-    except Failure as failure:
-        if failure.code != "CACHE_DIR_MISSING" or not params["may_be_missing"]:
-            raise
-        return False, "there is no cache directory yet", document(cache.Tally())
+    opened = ownership.open_own(environment, roots, params["owned"], cache_dir)
+    if opened is None:
+        nothing = document(cache.Tally(), urls=[line(url, cache.Tally()) for url in params["urls"] or []])
+        if params["state"] == "checked":
+            nothing["state"] = "none"
+        return False, "there is no cache to purge", nothing
     with opened:
         if params["state"] == "checked":
             return False, "the cache is the environment's own", {"state": "none"}
@@ -73,6 +72,10 @@ def document(tally, counted=True, urls=()):
     }
 
 
+def line(url, tally):
+    return {"url": url, "found": tally.found, "removed": tally.removed, "bytes": tally.bytes}
+
+
 def told(done, dry_run):
     more = "" if done["counted"] else "more than "
     verb, number = ("would be removed", done["found"]) if dry_run else ("removed", done["removed"])
@@ -90,11 +93,12 @@ def purge_urls(environment, roots, opened, urls, asked, dry_run):
     applied = environment.applied(roots)
     live = Live(environment, applied.secret, roots) if applied else None
     before = peek(live, asked)
+    hidden = unseen(environment, opened, key_format, asked)
     tallies = [cache.Tally() for _ in asked]
     varying = {}
-    for place, (host, uri) in enumerate(asked):
+    for place, page in enumerate(asked):
         varies = place < len(before) and before[place][1]
-        for key in key_format.keys(host, uri):
+        for key in key_format.keys(page):
             entry = cache.find(opened, key)
             if varies or (entry and entry.varies):
                 varying[key] = place
@@ -103,29 +107,40 @@ def purge_urls(environment, roots, opened, urls, asked, dry_run):
             elif entry:
                 tallies[place].add(entry.take(dry_run))
     if varying:
-        cache.sweep_variants(
-            opened, varying, dry_run, lambda key, tally: tallies[varying[key]].add(tally)
-        )
+        cache.sweep_variants(opened, varying, dry_run, lambda key, tally: tallies[varying[key]].add(tally))
     after = [] if dry_run else peek(live, asked)
     total = cache.Tally()
     lines = []
     for place, (url, tally) in enumerate(zip(urls, tallies)):
         total.add(tally)
-        line = {"url": url, "found": tally.found, "removed": tally.removed, "bytes": tally.bytes}
-        if place < len(before):
-            line["before"] = before[place][0]
-        if place < len(after):
-            line["after"] = after[place][0]
-        lines.append(line)
+        one = line(url, tally)
+        for name, seen in (("before", before), ("after", after)):
+            if place < len(seen):
+                one[name] = "UNKNOWN" if hidden[place] else seen[place][0]
+        lines.append(one)
     return document(total, urls=lines)
+
+
+def unseen(environment, opened, key_format, asked):
+    """Whether each page is stored for visitors of a scheme the probe origin does not speak: a request to
+    the origin then says nothing about that entry."""
+    hidden = []
+    for page in asked[:PROBED_URLS_MAX]:
+        seen = key_format.keys(page, [environment.origin.scheme])
+        keys = [key for key in key_format.keys(page, [page.scheme]) if key not in seen]
+        found = [entry for entry in (cache.find(opened, key) for key in keys) if entry]
+        for entry in found:
+            entry.close()
+        hidden.append(bool(found))
+    return hidden
 
 
 def peek(live, asked):
     """What a visitor's request would be answered from, and whether the page varies; stores nothing."""
     seen = []
-    for _, uri in asked[:PROBED_URLS_MAX] if live else []:
+    for page in asked[:PROBED_URLS_MAX] if live else []:
         try:
-            answer = live.get("peek", uri, PEEK_SECS_MAX)
+            answer = live.get("peek", page.uri, PEEK_SECS_MAX)
             seen.append((answer.cache, answer.varies))
         except Failure:
             seen.append(("UNKNOWN", False))
@@ -139,7 +154,6 @@ def main():
             "state": {"type": "str", "required": True, "choices": ["checked", "purged"]},
             "cache_dir": {"type": "path"},
             "urls": {"type": "list", "elements": "str"},
-            "may_be_missing": {"type": "bool", "default": False},
             "dry_run": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

@@ -19,6 +19,7 @@ options:
   contents: {description: 'The three texts: http, server, location.', type: list, elements: str}
   moved: {description: Files of before the environment named others; emptied., type: list, elements: path, default: []}
   generation: {description: The generation the files carry., type: int, default: 0}
+  applied_generation: {description: The generation that was applied last, if that is known., type: int}
   secret_file: {description: A file with the new probe secret; not given, one is drawn., type: path}
   reloaded: {description: Whether nginx has been told of the files., type: bool, default: false}
 notes:
@@ -47,7 +48,7 @@ from ansible.module_utils.hostler.swap import Swap
 LIVE_PROBES = 4
 # The http file holds the secret.
 MODES = (0o640, 0o644, 0o644)
-REDACTED = re.compile(r'"(effect|peek|generation|refresh):[0-9a-f]+"')
+REDACTED = re.compile(r'"(effect|peek|past|refresh|generation):[0-9a-f]+"')
 
 
 def work(module):
@@ -77,6 +78,9 @@ def compared(module, environment, roots, _swap):
     if applied is None:
         return False, "nothing is applied yet", document
     wanted = filled(module.params["contents"], applied.generation, applied.secret)
+    known = module.params["applied_generation"]
+    if known is not None and known != applied.generation:
+        return False, "the files are not those that were applied last", document
     same = [content.data for content in map(roots.read, environment.files)] == wanted
     if not same or not is_live(Live(environment, applied.secret, roots), applied.generation):
         return False, "the files are to be changed", document
@@ -139,25 +143,45 @@ def restored(module, environment, roots, swap):
     if not swap.files or module.check_mode:
         return False, "nothing was changed", {"state": "none"}
     try:
+        attempt = environment.applied(roots)
         changed = swap.undo()
+        proof = "nginx has not heard of the new ones"
         if module.params["reloaded"]:
-            reload_old(module, environment, roots)
+            proof = reload_old(module, environment, roots, attempt)
         swap.forget()
     except Failure as failure:
         raise Failure("NGINX_ROLLBACK_FAILED", failure.message) from None
-    return True, f"{len(changed)} files are as they were", {"state": "rolled_back"}
+    return True, f"{len(changed)} files are as they were; {proof}", {"state": "rolled_back"}
 
 
-def reload_old(module, environment, roots):
-    """Tells nginx of files that were put back, and waits until their generation answers."""
+def reload_old(module, environment, roots, attempt):
+    """Tells nginx of files that were put back, and proves that it goes by them: the generation of before
+    answers again, or, where there was none, that of the attempt no more. An nginx that does not run needs
+    no telling."""
     nginx = arguments.nginx(module)
     mark, workers = nginx.log_mark(), nginx.accepting_workers()
-    nginx.reload()
+    try:
+        nginx.reload()
+        proof = prove_old(module, environment, roots, attempt, (nginx, mark, workers))
+    except Failure:
+        if nginx.runs():
+            raise
+        return "nginx is not running and will load them when it starts"
+    nginx.retired(workers, mark)
+    return proof
+
+
+def prove_old(module, environment, roots, attempt, before):
+    (nginx, mark, workers), secs_max = before, module.params["reload_secs"]
     applied = environment.applied(roots)
     if applied:
         live = Live(environment, applied.secret, roots)
-        live.await_generation(nginx, applied.generation, mark, module.params["reload_secs"])
-        nginx.retired(workers, mark)
+        live.await_generation(nginx, applied.generation, mark, workers, secs_max)
+        return f"generation {applied.generation} answers again"
+    if attempt:
+        Live(environment, attempt.secret, roots).await_gone(nginx, attempt.generation, mark, secs_max)
+        return f"generation {attempt.generation} answers no more"
+    return "nginx was told to reload; there is nothing to ask it by"
 
 
 def committed(module, _environment, _roots, swap):
@@ -175,6 +199,7 @@ def main():
             "contents": {"type": "list", "elements": "str"},
             "moved": {"type": "list", "elements": "path", "default": []},
             "generation": {"type": "int", "default": 0},
+            "applied_generation": {"type": "int"},
             "secret_file": {"type": "path", "no_log": False},
             "reloaded": {"type": "bool", "default": False},
         },

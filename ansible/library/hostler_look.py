@@ -17,7 +17,8 @@ author: Hostler
 """
 RETURN = r"""
 hostler:
-  description: C(applied) (generation and flag, or null), C(next_generation), C(redis) (what would change).
+  description: C(applied) (generation and flag, or null), C(next_generation), C(redis) (what would change),
+    C(never_on) (the FastCGI cache is off, and nothing of ours was ever put in force).
   returned: always
   type: dict
 """
@@ -38,10 +39,11 @@ def work(module):
             raise Failure("SPEC_INVALID", "the environment has no Redis to switch")
         wanted = params["redis_enabled"]
         plan = switch.plan(environment, roots, wanted, params["edit_wp_config"])
-        redis = {"changes": bool(plan.changes), "words": plan.words}
-    if params["fastcgi_enabled"] is not None:
-        if not environment.fastcgi:
-            raise Failure("SPEC_INVALID", "the environment has no FastCGI cache to switch")
+        redis = {"changes": bool(plan.changes), "code": plan.changes_code, "words": plan.words}
+    if params["fastcgi_enabled"] is not None and not environment.fastcgi:
+        raise Failure("SPEC_INVALID", "the environment has no FastCGI cache to switch")
+    never_on = params["fastcgi_enabled"] is False and environment.untouched(roots)
+    if params["fastcgi_enabled"] is not None and not never_on:
         environment.check_rendering()
         ownership.claim(environment, roots, params["owned"])
     applied = environment.applied(roots)
@@ -51,6 +53,7 @@ def work(module):
         "applied": found,
         "next_generation": applied.generation + 1 if applied else 1,
         "redis": redis,
+        "never_on": never_on,
     }
     message = f"{put_back} files of a run that was cut off are put back" if put_back else "looked at"
     return put_back > 0, message, document

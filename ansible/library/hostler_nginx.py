@@ -24,7 +24,7 @@ hostler:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.hostler import arguments
+from ansible.module_utils.hostler import arguments, listen
 from ansible.module_utils.hostler.outcome import Failure, finish
 from ansible.module_utils.hostler.swap import Swap
 from ansible.module_utils.hostler.tree import sightings
@@ -40,6 +40,7 @@ def work(module):
 
 
 def ready(module, nginx, environment, roots):
+    nginx.master()
     contents = [roots.read(path) for path in environment.files]
     for path, content in zip(environment.files, contents):
         if content is not None and not environment.ours(content.data):
@@ -49,7 +50,7 @@ def ready(module, nginx, environment, roots):
     if not module.check_mode:
         make(module, environment, roots, missing)
     try:
-        nginx.test("NGINX_CONFIG_BROKEN")
+        nginx.dump("NGINX_CONFIG_BROKEN")
     except Failure as failure:
         if module.check_mode and names_any(failure, missing):
             return True, "the vhost names a file that does not exist yet; a run makes it", {}
@@ -86,7 +87,9 @@ def placed(module, nginx, environment, roots):
         if module.check_mode and names_any(failure, missing):
             return False, "nginx cannot be asked before the files exist", {"header": "server"}
         raise
-    header = header_level(environment, sightings(dump, environment.files))
+    seen = sightings(dump, environment.files)
+    header = header_level(environment, seen)
+    listen.check(environment, seen)
     message = f"all three files are included; the {header} file adds the status header"
     return False, message, {"header": header}
 

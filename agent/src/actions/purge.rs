@@ -1,12 +1,15 @@
 //! `cache_purge`: remove entries from an environment's caches, object cache first, so that pages
 //! rendered meanwhile are not made from old objects.
 
+mod playbook;
+
 use std::sync::Arc;
 
 use hostler_protocol::job::{
     Code, FastcgiDoc, FastcgiPurge, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisPurge,
 };
 
+use crate::host::ansible::Ansible;
 use crate::host::fs::Dir;
 use crate::host::redis::Removed;
 use crate::steps::keys::KeyFormat;
@@ -23,7 +26,11 @@ pub(super) async fn run(
     tools: &Tools,
     run: &mut Run,
     spec: &PurgeSpec,
+    by: Option<&Ansible>,
 ) -> Result<PurgeResult, Failure> {
+    if let Some(ansible) = by {
+        return playbook::run(tools, run, spec, ansible).await;
+    }
     let environment = &spec.environment;
     // Whatever could refuse comes before anything goes.
     let wanted = Wanted::read(&environment.domain, &spec.scope)?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{EnvironmentDoc, StepReport, StepState};
 
+use crate::host::ansible::Ansible;
 use crate::host::fastcgi::empty_trash;
 use crate::host::fs::{FsError, Roots, clear_staged};
 use crate::host::links;
@@ -20,8 +21,15 @@ use crate::steps::state;
 use crate::steps::tools::Tools;
 
 /// Recovers; every report is one thing that was done or could not be.
-pub(super) async fn recover(tools: &Tools) -> Vec<StepReport> {
+pub(super) async fn recover(tools: &Tools, ansible: &Ansible) -> Vec<StepReport> {
     let mut reports = Vec::new();
+    let started_us = tools.clock.monotonic_us();
+    // A playbook that still runs would go on changing what is put back now.
+    let ended = ansible.clear();
+    if ended > 0 {
+        let told = Ok(format!("{ended} processes of a playbook that was cut off ended"));
+        reports.push(report(tools, "clear", started_us, told));
+    }
     for id in swaps(tools) {
         let started_us = tools.clock.monotonic_us();
         let told = put_back(tools, &id).await;

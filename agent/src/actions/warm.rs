@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use hostler_protocol::job::{Code, WARM_URLS_MAX, WarmResult, WarmSpec};
 
-use crate::steps::live::Live;
 use crate::steps::purge;
 use crate::steps::run::{Failure, Run};
 use crate::steps::state;
 use crate::steps::tools::Tools;
-use crate::steps::warm::{Warming, wanted_sec};
+use crate::steps::warm::{self, Warming};
 
 /// Runs the job.
 pub(super) async fn run(
@@ -19,22 +18,14 @@ pub(super) async fn run(
 ) -> Result<WarmResult, Failure> {
     let environment = &spec.environment;
     // By the clock as it was when the job was handed over.
-    let wanted_sec = wanted_sec(spec, tools.clock.now_us());
+    let wanted_sec = warm::wanted_sec(spec, tools.clock.now_us());
     let Some(fastcgi) = &environment.fastcgi else {
         let message = "the environment has no FastCGI cache to warm";
         return Err(Failure::new(Code::SpecInvalid, message));
     };
     let pages = purge::pages(&environment.domain, &spec.urls, WARM_URLS_MAX)?;
     let applied = state::load(tools, &environment.id).await?;
-    let live = applied.as_ref().and_then(|applied| Live::of(tools, environment, applied));
-    let Some(live) = live.filter(|live| live.enabled) else {
-        return Err(Failure::new(Code::CacheOff, "the environment's FastCGI cache is off"));
-    };
-    if !live.current {
-        let message = "the environment's nginx files were written by an older agent";
-        return Err(Failure::new(Code::ModeNotSupported, message)
-            .with_hint("Reconcile the environment, then warm it again."));
-    }
+    let live = warm::live(tools, environment, applied.as_ref())?;
     let cancel = run.cancel().clone();
     let tell = run.teller("cache_warm");
     run.step("cache_warm", async {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use hostler_protocol::{CLOCK_SKEW_SECS_MAX, RETURN_SECS_MAX};
 use serde::Serialize;
 
-use super::{Common, Failure, exists, runtime, say};
+use super::{Common, Failure, doctor_ansible, exists, runtime, say};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::{self, Identity, tls};
@@ -32,7 +32,7 @@ enum Output {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+pub(super) enum State {
     Ok,
     Warning,
     Error,
@@ -40,10 +40,10 @@ enum State {
 
 /// One thing looked at.
 #[derive(Debug, Serialize)]
-struct Finding {
-    check: &'static str,
-    state: State,
-    message: String,
+pub(super) struct Finding {
+    pub(super) check: &'static str,
+    pub(super) state: State,
+    pub(super) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
 }
@@ -54,11 +54,11 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-fn good(check: &'static str, message: impl Into<String>) -> Finding {
+pub(super) fn good(check: &'static str, message: impl Into<String>) -> Finding {
     Finding { check, state: State::Ok, message: message.into(), hint: None }
 }
 
-fn bad(
+pub(super) fn bad(
     check: &'static str,
     state: State,
     message: impl Into<String>,
@@ -102,6 +102,7 @@ async fn look(config: &Config) -> Vec<Finding> {
     findings.push(space(config));
     findings.extend(policy(config));
     findings.extend(programs(&Facts::gather()));
+    findings.extend(doctor_ansible::look(config).await);
     findings
 }
 

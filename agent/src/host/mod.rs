@@ -7,6 +7,7 @@
 //! * no path a job named is touched except through [`fs::Roots`];
 //! * no clock and no randomness: deadlines come in as durations, names as arguments.
 
+pub mod ansible;
 pub mod fake;
 pub mod fastcgi;
 pub mod fpm;

@@ -17,6 +17,7 @@ pub mod object_cache;
 pub mod origin;
 pub mod page_url;
 pub mod php;
+pub mod playbook;
 pub mod purge;
 pub mod redis_switch;
 pub mod refresh;

@@ -1,7 +1,8 @@
 """nginx's FastCGI cache on disk: where an entry lies, what its header says, how it goes.
 
 Layout of an entry (format 5, nginx since 1.11.10, 64-bit little endian): version at 0 (8 bytes), fresh
-until at 8, stored at 40, length of the `Vary` names at 187 (1 byte), the key line at 336. The file name
+until at 8, stored at 40, length of the `Vary` names at 187 (1 byte), the names behind it, the variant's sum at
+316, the key line at 336. The file name
 is the MD5 of the key; with `levels=1:2` it lies in the directories named by its last character and the
 two before it. Variants of a page lie at other names but carry the same key line.
 
@@ -24,6 +25,10 @@ KEY_AT = 336
 KEY_MARK = b"\nKEY: "
 KEY_BYTES_MAX = 16 * 1024
 VARY_LENGTH_AT = 187
+VARY_BYTES_MAX = 128
+VARIANT_AT = 316
+# Headers whose values nginx compares word by word, whatever stands between them.
+NORMALISED = (b"accept-charset", b"accept-encoding", b"accept-language")
 # Entries counted before a purge reports; beyond it the count is marked as cut short.
 COUNTED_ENTRIES_MAX = 200_000
 # Entries one search for variants looks at.
@@ -59,6 +64,8 @@ class Entry:
         self.known = False
         self.varies = True
         self.key = None
+        self.vary = self.variant = b""
+        self.inode = os.fstat(fd).st_ino
         self.fresh_until = self.stored_at = 0
         self._read_header()
 
@@ -72,6 +79,10 @@ class Entry:
         (self.stored_at,) = struct.unpack_from("<q", head, 40)
         self.known = version == FORMAT
         self.varies = not self.known or head[VARY_LENGTH_AT] != 0
+        if self.known:
+            names = VARY_LENGTH_AT + 1
+            self.vary = head[names : names + min(head[VARY_LENGTH_AT], VARY_BYTES_MAX)]
+            self.variant = head[VARIANT_AT : VARIANT_AT + 16]
 
     def close(self):
         os.close(self.fd)
@@ -130,6 +141,24 @@ def find(cache, key):
         entry.close()
         return None
     return entry
+
+
+def variant(key, vary, sent):
+    """The sum nginx keeps for a request that sends these headers, given the key and the names of a
+    `Vary` header."""
+    headers = {name.lower().encode(): value.encode() for name, value in sent.items()}
+    out = bytes.fromhex(md5(key))
+    for name in _words(vary.lower()):
+        value = headers.get(name, b"")
+        if name in NORMALISED:
+            value = b",".join(_words(value))
+        out += name + b":" + value + b"\r\n"
+    return bytes.fromhex(md5(out))
+
+
+def _words(text):
+    """The words of a list, separated by commas and spaces."""
+    return [word for word in text.replace(b",", b" ").split(b" ") if word]
 
 
 def _levels(directory, digits):
@@ -194,7 +223,9 @@ def sweep_variants(cache, keys, dry_run, found):
     at a key's own place goes last: it tells that there are others, so a sweep can be repeated."""
     for seen, (directory, name) in enumerate(walk(cache)):
         if seen == SCANNED_ENTRIES_MAX:
-            message = f"the cache holds more than {SCANNED_ENTRIES_MAX} entries: not all were searched for variants"
+            message = (
+                f"the cache holds more than {SCANNED_ENTRIES_MAX} entries: not all were searched for variants"
+            )
             raise Failure("FILE_FAILED", message, hint="Purge the whole cache instead.")
         entry = _regular(directory, name)
         if entry is None:

@@ -5,9 +5,11 @@ The same document the agent gets; docs/ANSIBLE.md lists its fields.
 
 import hashlib
 import re
+from collections import namedtuple
 from urllib.parse import urlsplit
 
 from ansible.module_utils.hostler.outcome import Failure
+from ansible.module_utils.hostler.tracking import canonical
 
 # Longest URL that is taken, in bytes, and most URLs one purge may name.
 URL_BYTES_MAX = 8 * 1024
@@ -21,13 +23,20 @@ GENERATION_PLACE = "{hostler_generation}"
 SECRET_PLACE = "{hostler_secret}"
 
 
-class Applied:
-    """The configuration that is in the files: generation, probe secret, whether the cache is on."""
+# A page as nginx sees it: host, request URI, scheme.
+Page = namedtuple("Page", "host uri scheme")
+SCHEMES = ("https", "http")
 
-    def __init__(self, generation, secret, enabled):
+
+class Applied:
+    """The configuration that is in the files: generation, probe secret, whether the cache is on, and
+    whether the files know every kind of probe."""
+
+    def __init__(self, generation, secret, enabled, current):
         self.generation = generation
         self.secret = secret
         self.enabled = enabled
+        self.current = current
 
 
 class Environment:
@@ -102,7 +111,18 @@ class Environment:
         if not generation or not secret:
             return None
         enabled = b"\nfastcgi_cache off;\n" not in contents[2].data
-        return Applied(int(generation.group(1)), secret.group(1).decode(), enabled)
+        current = b'"refresh:' in contents[0].data
+        return Applied(int(generation.group(1)), secret.group(1).decode(), enabled, current)
+
+    def untouched(self, roots):
+        """Whether none of the files says anything of ours, so that a cache never toggled is off."""
+        contents = [roots.read(path) for path in self.files]
+        return not any(content and content.data.startswith(self.mark) for content in contents)
+
+    def key(self, uri):
+        """The key a request of ours for that URI is stored under."""
+        key_format = KeyFormat(self.fastcgi["key_format"])
+        return key_format.expand(self.origin.scheme, "GET", self.domain, canonical(uri))
 
     def declares(self, roots, cache_dir):
         """Whether our own http file already makes a directory this environment's cache."""
@@ -125,6 +145,7 @@ class Origin:
             raise wrong
         if parts.path not in ("", "/") or parts.query or parts.fragment:
             raise wrong
+        self.text = text
         self.scheme = parts.scheme
         self.host = parts.hostname
         self.port = port or (443 if self.scheme == "https" else 80)
@@ -159,17 +180,22 @@ class KeyFormat:
         text = "".join(literal or values[variable] for variable, literal in self.parts)
         return text.encode()
 
-    def keys(self, host, uri):
-        """Every key a page may be stored under, each once: both schemes, GET and HEAD, and percent
-        escapes in both spellings."""
+    def keys(self, page_, schemes=SCHEMES):
+        """Every key a page may be stored under, each once: in these schemes, by GET and HEAD, with
+        percent escapes in both spellings, with and without tracking arguments."""
         keys = []
-        for spelled in (uri, _escapes(uri, str.upper), _escapes(uri, str.lower)):
-            for scheme in ("http", "https"):
+        for spelled in _spellings(page_.uri):
+            for scheme in schemes:
                 for method in ("GET", "HEAD"):
-                    key = self.expand(scheme, method, host, spelled)
+                    key = self.expand(scheme, method, page_.host, spelled)
                     if key not in keys:
                         keys.append(key)
         return keys
+
+
+def _spellings(uri):
+    spelled = (uri, _escapes(uri, str.upper), _escapes(uri, str.lower))
+    return [one for each in spelled for one in (canonical(each), each)]
 
 
 def _escapes(uri, case):
@@ -177,20 +203,21 @@ def _escapes(uri, case):
 
 
 def page(url):
-    """Host and request URI of an absolute URL as nginx sees them; None when it is none."""
+    """An absolute URL as nginx sees it; None when it is none."""
     scheme, separator, rest = url.partition("://")
     if len(url.encode()) > URL_BYTES_MAX or not separator or scheme.lower() not in ("http", "https"):
         return None
     rest = rest.split("#", 1)[0]
     end = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     authority, uri = rest[:end], rest[end:]
-    if not authority or "@" in authority:
+    host, _, port = authority.partition(":")
+    if not authority or "@" in authority or not re.fullmatch("[0-9]*", port):
         return None
-    host = authority.split(":", 1)[0].rstrip(".").lower()
+    host = host.rstrip(".").lower()
     sent = "".join(
         chr(byte) if 33 <= byte <= 126 else f"%{byte:02X}" for byte in uri.encode("utf-8", "surrogateescape")
     )
-    return (host, sent if sent.startswith("/") else f"/{sent}") if host else None
+    return Page(host, sent if sent.startswith("/") else f"/{sent}", scheme.lower()) if host else None
 
 
 def pages(domain, urls):
@@ -203,7 +230,7 @@ def pages(domain, urls):
         known = page(url)
         if known is None:
             raise Failure("SPEC_INVALID", f"`{url}` is no absolute http or https URL")
-        if known[0] != domain:
+        if known.host != domain:
             raise Failure("URL_FOREIGN", f"`{url}` is not a page of {domain}")
         found.append(known)
     return found

@@ -75,9 +75,7 @@ class Nginx:
         """Process id of the running master."""
 
         def not_running(reason):
-            return Failure(
-                "NGINX_RELOAD_FAILED", f"{self.pid_file} does not name a running nginx: {reason}"
-            )
+            return Failure("NGINX_RELOAD_FAILED", f"{self.pid_file} does not name a running nginx: {reason}")
 
         try:
             with open(self.pid_file, encoding="ascii") as file:
@@ -95,6 +93,14 @@ class Nginx:
             # A file left by a dead nginx may name somebody else's process by now.
             raise not_running("that process is not nginx")
         return pid
+
+    def runs(self):
+        """Whether there is a running master."""
+        try:
+            self.master()
+        except Failure:
+            return False
+        return True
 
     def reload(self):
         """Tells the master to load the configuration on disk."""

@@ -42,9 +42,7 @@ def finish(module, work):
     except Failure as failure:
         module.fail_json(msg=failure.message, hostler=failure.document())
     except OSError as error:
-        module.fail_json(
-            msg=str(error), hostler={"code": "FILE_FAILED"}, exception=traceback.format_exc()
-        )
+        module.fail_json(msg=str(error), hostler={"code": "FILE_FAILED"}, exception=traceback.format_exc())
     else:
         document.setdefault("state", "done")
         diff = document.pop("diff", [])

@@ -36,14 +36,21 @@ def _within(path, directory):
 
 
 def open_own(environment, roots, owned, cache_dir):
-    """Opens a cache directory of this environment."""
+    """Opens a cache directory of this environment; None when there is no entry to remove, because the
+    cache was never on or its directory is not there."""
+    ours = owns(environment, roots, owned, cache_dir)
+    if not ours and environment.applied(roots) is None:
+        roots.split(cache_dir)
+        return None
     try:
         opened = roots.dir(cache_dir)
     except Failure as failure:
-        if failure.code == "PATH_MISSING":
-            raise Failure("CACHE_DIR_MISSING", f"{cache_dir} does not exist") from None
-        raise
-    if not owns(environment, roots, owned, cache_dir):
+        if failure.code != "PATH_MISSING":
+            raise
+        if ours:
+            return None
+        raise Failure("CACHE_DIR_MISSING", f"{cache_dir} does not exist") from None
+    if not ours:
         with opened:
             message = f"{cache_dir} was not set up by Hostler for this environment"
             raise Failure("CACHE_DIR_NOT_OURS", message)

@@ -15,6 +15,8 @@ from ansible.module_utils.hostler.outcome import Failure
 NEW_LEVELS_MAX = 2
 # Files about to be renamed begin with this; the agent clears away what a kill leaves by it.
 STAGED_PREFIX = ".hostler-staged-"
+# Links followed at most for one path.
+LINKS_MAX = 8
 # Largest file that is read or replaced.
 FILE_BYTES_MAX = 4 * 1024 * 1024
 
@@ -193,6 +195,54 @@ class Roots:
                 deeper = opened.make_child(missing.pop(), 0o755)
             opened = deeper
         return opened
+
+    def resolve(self, asked):
+        """The same directory by a path without links. A link is followed only downwards from where it
+        stands, as to a release, and only one that root or the directory's own user made."""
+        refused = Failure("PATH_IS_SYMLINK", f"{asked} is, or leads through, a symbolic link")
+        path, makers = asked, set()
+        for _ in range(LINKS_MAX + 1):
+            try:
+                with self.dir(path) as opened:
+                    owner = os.fstat(opened.fd).st_uid
+            except Failure as failure:
+                if failure.code != "PATH_IS_SYMLINK":
+                    raise
+                path, maker = self._follow(path) or (None, None)
+                if path is None:
+                    break
+                makers.add(maker)
+            else:
+                if makers <= {0, owner}:
+                    return path
+                break
+        raise refused
+
+    def _follow(self, path):
+        """The path with its first link replaced by what that names, and who made the link; None when it
+        does not lead downwards."""
+        names = [name for name in path.split("/") if name not in ("", ".")]
+        for deep in range(1, len(names) + 1):
+            try:
+                directory, name = self.parent("/" + "/".join(names[:deep]))
+            except Failure as failure:
+                if failure.code == "PATH_OUTSIDE_ROOTS":
+                    continue  # A root itself is trusted, whatever it is or leads through.
+                raise
+            with directory:
+                try:
+                    target = os.readlink(name, dir_fd=directory.fd)
+                    maker = os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_uid
+                except OSError:
+                    continue
+                above = os.path.normpath(directory.path)
+            # Without `..` a path says where it leads whatever lies on its way.
+            up = ".." in target.split("/")
+            target = os.path.normpath(os.path.join(above, target))
+            if up or not target.startswith(above.rstrip("/") + "/"):
+                return None
+            return os.path.join(target, *names[deep:]), maker
+        return None
 
     def parent(self, path):
         """The opened directory of a file, and the file's name in it."""

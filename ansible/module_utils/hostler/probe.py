@@ -7,8 +7,7 @@ import socket
 import ssl
 import time
 
-from ansible.module_utils.hostler import cache
-from ansible.module_utils.hostler.environment import KeyFormat
+from ansible.module_utils.hostler import cache, listen
 from ansible.module_utils.hostler.outcome import Failure
 
 GENERATION_SECS_MAX = 2
@@ -19,6 +18,9 @@ EFFECT_SECS_MAX = 5
 EMERGENCY_GRACE_SECS = 4
 POLL_SECS = 0.02
 BODY_BYTES_MAX = 64 * 1024
+# What probes call themselves, as the agent's do.
+USER_AGENT = "hostler-agent"
+OWN_HEADERS = {"User-Agent": USER_AGENT, "Connection": "close"}
 STATUSES = ("MISS", "BYPASS", "EXPIRED", "STALE", "UPDATING", "REVALIDATED", "HIT", "OFF")
 
 
@@ -30,6 +32,9 @@ class Answer:
         word = response.getheader("X-Hostler-Cache")
         self.cache = word if word in STATUSES else "UNKNOWN"
         self.varies = response.getheader("Vary") is not None
+        self.location = response.getheader("Location")
+        # Names in lower case.
+        self.headers = [(name.lower(), value) for name, value in response.getheaders()]
         self.body = response.read(BODY_BYTES_MAX)
         # nginx stores a page only when somebody reads it to its end.
         while whole and response.read(BODY_BYTES_MAX):
@@ -40,6 +45,7 @@ class Live:
     """A configuration that can be asked."""
 
     def __init__(self, environment, secret, roots):
+        """Without a secret: a site none of our files speaks for, asked as a visitor asks."""
         self.environment = environment
         self.roots = roots
         self.origin = environment.origin
@@ -49,18 +55,23 @@ class Live:
     def get(self, mode, path, timeout, nonce=""):
         """One GET in a probe mode; PROBE_FAILED when there is no answer."""
         origin = self.origin
-        headers = {"X-Hostler-Probe": f"{mode}:{self.secret}", "X-Hostler-Nonce": nonce}
+        headers = {}
+        if self.secret:
+            headers = {"X-Hostler-Probe": f"{mode}:{self.secret}", "X-Hostler-Nonce": nonce}
         return get(origin, self.environment.domain, path, headers, timeout)
 
     def generation(self):
         """The generation that answers; None when something else does."""
-        answer = self.get("generation", self.environment.generation_path, GENERATION_SECS_MAX)
+        answer = self._ask_generation()
         text = answer.body.decode("utf-8", "replace").strip()
         return int(text) if answer.status == 200 and text.isdecimal() else None
 
-    def await_generation(self, nginx, wanted, mark, secs_max):
-        """Waits until the generation probe answers the wanted one."""
-        last, emergency = "nothing", None
+    def _ask_generation(self):
+        return self.get("generation", self.environment.generation_path, GENERATION_SECS_MAX)
+
+    def await_generation(self, nginx, wanted, mark, workers, secs_max):
+        """Waits until the generation probe answers the wanted one, unless nobody is left to."""
+        last, emergency, elsewhere = "nothing", None, None
         deadline = time.monotonic() + secs_max
         while time.monotonic() < deadline:
             try:
@@ -68,16 +79,43 @@ class Live:
                 if found == wanted:
                     return
                 last = "no generation" if found is None else f"generation {found}"
+                if found is None:
+                    elsewhere = listen.elsewhere(self.origin, self._ask_generation())
+                    # Once no worker of before takes connections, every answer is the new
+                    # configuration's.
+                    if elsewhere and workers and not nginx.accepting_workers() & workers:
+                        break
             except Failure as failure:
                 last = failure.message
+                if not nginx.runs():
+                    break
             now = time.monotonic()
             if emergency is None and nginx.emergency_since(mark):
                 emergency = now
             if emergency is not None and now - emergency > EMERGENCY_GRACE_SECS:
                 break
             time.sleep(POLL_SECS)
+        nginx.master()
+        if elsewhere:
+            raise listen.redirects(self.environment, elsewhere)
         why = nginx.severe_since(mark) or f"the generation probe answered {last}"
         raise Failure("NGINX_RELOAD_NOT_APPLIED", why)
+
+    def await_gone(self, nginx, unwanted, mark, secs_max):
+        """Waits until something else than that generation answers. A probe that fails proves nothing,
+        since the old workers may merely be slow; one that fails all the time has nobody to answer it."""
+        silent, deadline = True, time.monotonic() + secs_max
+        while time.monotonic() < deadline:
+            try:
+                if self.generation() != unwanted:
+                    return
+                silent = False
+            except Failure:
+                pass
+            time.sleep(POLL_SECS)
+        if not silent:
+            why = nginx.severe_since(mark) or f"generation {unwanted} still answers"
+            raise Failure("NGINX_RELOAD_NOT_APPLIED", why)
 
     def _past_the_visitors(self, times):
         """Requests for the health page under a key of their own, whose entry is removed again."""
@@ -91,10 +129,9 @@ class Live:
 
     def _remove_entry(self, nonce):
         fastcgi = self.environment.fastcgi
-        if not fastcgi:
+        if not fastcgi or not self.secret:
             return
-        domain, path = self.environment.domain, self.environment.health["path"]
-        key = KeyFormat(fastcgi["key_format"]).expand(self.origin.scheme, "GET", domain, path)
+        key = self.environment.key(self.environment.health["path"])
         try:
             with self.roots.dir(fastcgi["cache_dir"]) as opened:
                 entry = cache.find(opened, f"hostler-probe:{nonce}:".encode() + key)
@@ -161,7 +198,7 @@ def get(origin, domain, path, headers, timeout, whole=False):
             sock = context.wrap_socket(sock, server_hostname=domain)
         connection.sock = sock
         connection.putrequest("GET", path, skip_host=True, skip_accept_encoding=True)
-        for name, value in {"Host": domain, "Connection": "close", **headers}.items():
+        for name, value in {**OWN_HEADERS, "Host": domain, **headers}.items():
             connection.putheader(name, value)
         connection.endheaders()
         return Answer(connection.getresponse(), whole)

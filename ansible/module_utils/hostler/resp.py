@@ -81,11 +81,23 @@ class Connection:
             raise Failure("REDIS_UNREACHABLE", message) from None
         self.sock.settimeout(COMMAND_SECS_MAX)
         self.file = self.sock.makefile("rb")
+        try:
+            self._log_in(where)
+        except Failure:
+            self.close()
+            raise
+
+    def _log_in(self, where):
         if where.password is not None:
             user = [where.user] if where.user else []
             self.call("connect", "AUTH", *user, where.password)
         if where.database:
             self.call("connect", "SELECT", where.database)
+
+    def close(self):
+        """Hangs up."""
+        self.file.close()
+        self.sock.close()
 
     def call(self, doing, *words):
         """One command and its answer; `doing` names it in failures."""

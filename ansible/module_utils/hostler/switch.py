@@ -2,13 +2,13 @@
 
 `php`: a JSON file the application reads. `wordpress`: the constant WP_REDIS_DISABLED in a marked block
 of wp-config.php, and the drop-in that the installed Redis Object Cache plugin brings. A drop-in or a
-constant that is somebody else's is never touched.
+constant that is somebody else's is never touched. The document root may be a link to a release.
 """
 
 import json
 import os
-import re
 
+from ansible.module_utils.hostler import php
 from ansible.module_utils.hostler.outcome import Failure
 
 DROPIN = "wp-content/object-cache.php"
@@ -18,10 +18,6 @@ END = "/* END Hostler */"
 SWITCH = "WP_REDIS_DISABLED"
 # Bytes of a drop-in that are searched for its header, as WordPress itself does.
 HEADER_BYTES_MAX = 8 * 1024
-# Strings, so that comments in them are none; then comments.
-STRING_OR_COMMENT = re.compile(
-    r"""('(?:[^'\\]|\\.)*'?|"(?:[^"\\]|\\.)*"?)|/\*.*?(?:\*/|\Z)|(?://|\#)[^\n]*""", re.DOTALL
-)
 
 
 class Plan:
@@ -32,6 +28,11 @@ class Plan:
         self.changes = []
         # What the switch is, in words.
         self.words = ""
+
+    @property
+    def changes_code(self):
+        """Whether it changes code, which PHP may go on running for a moment as it was."""
+        return any(path.endswith(".php") for path, *_ in self.changes)
 
     def change(self, path, data, mode, owner):
         self.changes.append((path, data, mode, owner))
@@ -82,7 +83,8 @@ def _is_switch(data):
 
 def _plan_wordpress(environment, roots, enabled, may_edit):
     done = Plan()
-    path, config = wp_config_file(environment, roots)
+    root = roots.resolve(environment.docroot)
+    path, config = wp_config_file(root, roots)
     try:
         text = config.data.decode()
     except UnicodeDecodeError:
@@ -93,7 +95,7 @@ def _plan_wordpress(environment, roots, enabled, may_edit):
         if not may_edit:
             raise Failure("POLICY_REFUSED", "this host does not permit changes of wp-config.php")
         done.change(path, wanted.encode(), config.mode, config.owner)
-    dropin = os.path.join(environment.docroot, DROPIN)
+    dropin = os.path.join(root, DROPIN)
     directory, name = roots.parent(dropin)
     with directory:
         there = directory.read(name)
@@ -102,7 +104,7 @@ def _plan_wordpress(environment, roots, enabled, may_edit):
     if there is not None:
         whose = plugin_name(there.data) or "a drop-in without a name"
         raise Failure("DROPIN_FOREIGN", f"{dropin} is {whose}")
-    plugin = os.path.join(environment.docroot, PLUGIN_DROPIN)
+    plugin = os.path.join(root, PLUGIN_DROPIN)
     source = roots.read(plugin)
     if source is None:
         raise Failure("DROPIN_MISSING", f"{plugin} does not exist")
@@ -110,9 +112,9 @@ def _plan_wordpress(environment, roots, enabled, may_edit):
     return done
 
 
-def wp_config_file(environment, roots):
+def wp_config_file(root, roots):
     """WordPress reads its configuration from the docroot or, if there is none, from right above it."""
-    root = environment.docroot.rstrip("/")
+    root = root.rstrip("/")
     for directory in (root, os.path.dirname(root)):
         path = os.path.join(directory, "wp-config.php")
         try:
@@ -134,17 +136,43 @@ def _php(value):
 
 
 def with_switch(text, disabled):
-    """The file with the switch put, in our block right after the opening tag, so that it stands before
-    WordPress is loaded whatever else the file does."""
+    """The file with the switch put, in our block right after the opening tag or after what PHP demands
+    to come first, so that it stands before WordPress is loaded whatever else the file does."""
     bare = without_block(text)
-    if defines(bare, SWITCH):
+    if php.defines(bare, SWITCH):
         message = f"wp-config.php sets {SWITCH} outside the lines Hostler wrote"
         raise Failure("WP_CONFIG_FOREIGN", message)
-    line, newline, rest = bare.partition("\n")
+    place = _place(bare)
+    return f"{bare[:place]}{BEGIN}\ndefine( '{SWITCH}', {_php(disabled)} );\n{END}\n{bare[place:]}"
+
+
+def _place(text):
+    """Where our block goes."""
+    if text.lstrip("\ufeff")[:5].lower() != "<?php":
+        raise Failure("FILE_FAILED", "wp-config.php does not begin with a PHP tag")
+    try:
+        end = php.preamble(text)
+    except php.NotUnderstood as reason:
+        raise Failure(
+            "WP_CONFIG_FOREIGN",
+            f"wp-config.php is not understood: {reason}",
+            hint="Let `declare` and `namespace` at the top of the file end in `;`.",
+        ) from None
+    if end is not None:
+        return _after_line(text, end)
+    line, newline, _ = text.partition("\n")
     if not newline or line.lstrip("\ufeff").rstrip() != "<?php":
         message = "wp-config.php does not begin with a PHP tag on a line of its own"
         raise Failure("FILE_FAILED", message)
-    return f"{line}\n{BEGIN}\ndefine( '{SWITCH}', {_php(disabled)} );\n{END}\n{rest}"
+    return len(line) + 1
+
+
+def _after_line(text, end):
+    """Behind the line a statement ends on, unless more code stands there."""
+    line, newline, _ = text[end:].partition("\n")
+    remark = line.strip()
+    quiet = not remark or (remark.startswith("//") and "?>" not in remark)
+    return end + len(line) + 1 if quiet and newline else end
 
 
 def without_block(text):
@@ -157,15 +185,6 @@ def without_block(text):
         message = "the block Hostler wrote into wp-config.php has lost its end"
         raise Failure("FILE_FAILED", message)
     return head + (after[1:] if after.startswith("\n") else after)
-
-
-def defines(text, constant):
-    """Whether code (not a comment) defines a constant of that name."""
-    code = STRING_OR_COMMENT.sub(lambda found: found.group(1) or "", text)
-    # PHP does not tell `define` from `DEFINE`.
-    called = rf"(?i:define)\s*\(\s*(['\"]){constant}\1"
-    declared = rf"(?:^|[\s;{{}}])(?i:const)[\s;{{}}]+{constant}(?=[\s;{{}}=]|$)"
-    return re.search(called, code) is not None or re.search(declared, code) is not None
 
 
 def plugin_name(data):

@@ -1,8 +1,8 @@
 """The configuration as nginx reads it, from `nginx -T`: which file is included in which block.
 
 `-T` prints every file it read under a line `# configuration file PATH:`, so includes and their globs
-are resolved against what was printed, never against the disk. Only nesting, `include`, `server_name`
-and `add_header` matter here.
+are resolved against what was printed, never against the disk. Only nesting, `include`, `server_name`,
+`listen` and `add_header` matter here.
 """
 
 import os
@@ -38,6 +38,8 @@ class Level:
         self.name = node.name
         self.args = node.args
         self.server_names = []
+        # Arguments of each `listen`.
+        self.listens = []
         self.adds_headers = False
 
     def answers_for(self, domain):
@@ -121,6 +123,7 @@ class _Walk:
             levels[-1].server_names = [
                 name for node in nodes if node.name == "server_name" for name in node.args
             ]
+            levels[-1].listens = [node.args for node in nodes if node.name == "listen"]
         self.found.extend(Sighting(path, list(levels)) for path in seen)
         for node in nodes:
             if node.block is not None:

@@ -1,6 +1,8 @@
 //! Whole-system tests, in one binary so that they link once and share what they start.
 
 #[cfg(test)]
+mod ansible;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod cli;

@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use hostler_agent::actions::{ActionSettings, Actions, JobContext, ProgressSink};
 use hostler_agent::clock::Clock;
+use hostler_agent::host::ansible::Ansible;
 use hostler_agent::host::fake::Faults;
 use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
     AppKind, CacheSet, CheckSpec, EnvironmentDoc, ExplainResult, ExplainSpec, FactsResult,
-    FactsSpec, FastcgiDoc, FastcgiPurge, HealthDoc, JobSpec, KEY_FORMAT_DEFAULT, NginxDoc, Outcome,
-    OutcomeState, Progress, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisDoc, RemoveSpec,
-    StepState, ToggleResult, ToggleSpec,
+    FactsSpec, FastcgiDoc, FastcgiPurge, HealthDoc, JobDoc, JobSpec, KEY_FORMAT_DEFAULT, NginxDoc,
+    Outcome, OutcomeState, Progress, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisDoc,
+    RemoveSpec, StepState, ToggleResult, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use hostler_tests::servers::nginx::{Nginx, Vhost};
@@ -64,7 +65,7 @@ impl Stand {
         let dir = directory("stand").unwrap();
         std::fs::create_dir(nginx.dir().join("cache")).unwrap();
         let faults = Faults::armed();
-        let actions = actions(&nginx, dir.path(), &faults);
+        let actions = actions(&nginx, dir.path(), &faults, ansible(dir.path()));
         let (generation, sites) = Default::default();
         Self { nginx, faults, actions, php, dir, generation, sites }
     }
@@ -72,7 +73,13 @@ impl Stand {
     /// The agent once more, as after a restart.
     pub(crate) fn restart(&mut self) {
         self.faults.clear();
-        self.actions = actions(&self.nginx, self.dir.path(), &self.faults);
+        let ansible = ansible(self.dir.path());
+        self.use_ansible(ansible);
+    }
+
+    /// From now on playbooks are run like that.
+    pub(crate) fn use_ansible(&mut self, ansible: Ansible) {
+        self.actions = actions(&self.nginx, self.dir.path(), &self.faults, ansible);
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -261,12 +268,16 @@ impl Stand {
     }
 
     pub(crate) async fn run(&self, spec: JobSpec) -> Outcome {
-        self.actions.run(spec.into(), context().0).await
+        self.run_doc(spec.into()).await
+    }
+
+    pub(crate) async fn run_doc(&self, doc: JobDoc) -> Outcome {
+        self.actions.run(doc, context().0).await
     }
 
     /// Runs a job that is cancelled the moment it begins `step`.
-    pub(crate) async fn cancel_at(&self, step: &str, spec: JobSpec) -> Outcome {
-        self.cancel_when(step, || (), spec).await
+    pub(crate) async fn cancel_at(&self, step: &str, doc: impl Into<JobDoc>) -> Outcome {
+        self.cancel_when(step, || (), doc).await
     }
 
     /// The same, after something else has happened.
@@ -274,7 +285,7 @@ impl Stand {
         &self,
         step: &str,
         happens: impl Fn(),
-        spec: JobSpec,
+        doc: impl Into<JobDoc>,
     ) -> Outcome {
         let (context, mut progress) = context();
         let cancel = context.cancel.clone();
@@ -286,7 +297,7 @@ impl Stand {
                 }
             }
         };
-        tokio::join!(self.actions.run(spec.into(), context), watch).0
+        tokio::join!(self.actions.run(doc.into(), context), watch).0
     }
 
     /// Runs a job during which nginx ends, the moment it begins `step`.
@@ -346,7 +357,14 @@ pub(crate) fn purge_spec(
     JobSpec::CachePurge(PurgeSpec { environment, caches, scope, mode, dry_run: false })
 }
 
-fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
+/// The repository's playbooks, run by whatever `ansible-playbook` the system has.
+pub(crate) fn ansible(dir: &Path) -> Ansible {
+    let playbook_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ansible");
+    let playbook_dir = playbook_dir.canonicalize().unwrap();
+    Ansible { playbook_dir, runs_dir: dir.join("state/runs"), ..Ansible::default() }
+}
+
+fn actions(nginx: &Nginx, dir: &Path, faults: &Faults, ansible: Ansible) -> Actions {
     let policy = Policy {
         roots: vec![nginx.dir().to_owned(), dir.to_owned()],
         nginx_command: nginx.command_line().unwrap(),
@@ -354,15 +372,13 @@ fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
         nginx_error_log: nginx.dir().join("error.log"),
         ..Policy::default()
     };
-    let settings = ActionSettings {
-        state_dir: dir.join("state"),
-        reload_secs_max: RELOAD_SECS_MAX,
-        faults: faults.clone(),
-    };
+    let (state_dir, faults) = (dir.join("state"), faults.clone());
+    let reload_secs_max = RELOAD_SECS_MAX;
+    let settings = ActionSettings { state_dir, reload_secs_max, ansible, faults };
     Actions::new(policy, settings, Clock::system())
 }
 
-fn context() -> (JobContext, Receiver<Progress>) {
+pub(crate) fn context() -> (JobContext, Receiver<Progress>) {
     let (sender, receiver) = tokio::sync::mpsc::channel(256);
     let context = JobContext {
         attempt: AttemptRef { job: JobId::from_parts(1, [7; 10]), attempt: 1 },

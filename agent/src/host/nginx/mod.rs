@@ -110,6 +110,8 @@ impl Nginx {
             timeout: TEST_TIMEOUT,
             stdout_bytes_max,
             secrets: Vec::new(),
+            environment: Vec::new(),
+            mark: None,
         };
         let finished = process::run(&invocation, cancel).await?;
         if stdout_bytes_max > 0 && finished.stdout_cut {

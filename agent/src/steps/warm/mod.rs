@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use hostler_protocol::job::{Code, UrlWarm, WarmResult, WarmSpec, WarmState};
+use hostler_protocol::job::{Code, EnvironmentDoc, UrlWarm, WarmResult, WarmSpec, WarmState};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ use super::live::Live;
 use super::page_url::PageUrl;
 use super::refresh::{self, Made, Page};
 use super::run::{Failure, blocking};
+use super::state::Applied;
 use super::tools::Tools;
 use crate::host::fastcgi::{self, vary_names};
 use crate::host::fs::{Dir, FsError};
@@ -38,6 +39,27 @@ const TOLD_EVERY_MS: u64 = 1000;
 pub fn wanted_sec(spec: &WarmSpec, now_us: i64) -> i64 {
     let ahead_us = spec.sent_at_us.map_or(0, |sent_us| now_us.saturating_sub(sent_us));
     spec.wanted_at_us.saturating_add(ahead_us).div_euclid(1_000_000).saturating_add(1)
+}
+
+/// The live configuration that can be warmed.
+///
+/// # Errors
+/// `CACHE_OFF`; `MODE_NOT_SUPPORTED` where its files do not know how.
+pub fn live(
+    tools: &Tools,
+    environment: &EnvironmentDoc,
+    applied: Option<&Applied>,
+) -> Result<Live, Failure> {
+    let live = applied.and_then(|applied| Live::of(tools, environment, applied));
+    let Some(live) = live.filter(|live| live.enabled) else {
+        return Err(Failure::new(Code::CacheOff, "the environment's FastCGI cache is off"));
+    };
+    if live.current {
+        return Ok(live);
+    }
+    let message = "the environment's nginx files were written by an older agent";
+    Err(Failure::new(Code::ModeNotSupported, message)
+        .with_hint("Reconcile the environment, then warm it again."))
 }
 
 /// A warm-up.
