@@ -257,7 +257,12 @@ mod tests {
         let check = JobSpec::EnvCheck(CheckSpec { environment: environment.clone() });
         let remove =
             JobSpec::EnvDelete(RemoveSpec { environment: environment.clone(), generation: 1 });
-        let warm = JobSpec::CacheWarm(WarmSpec { environment, urls: Vec::new(), wanted_at_us: 0 });
+        let warm = JobSpec::CacheWarm(WarmSpec {
+            environment,
+            urls: Vec::new(),
+            wanted_at_us: 0,
+            sent_at_us: 0,
+        });
         let cases = [
             (&warm, Executor::Native, &[Executor::Native][..], None),
             (&warm, Executor::Ansible, &[Executor::Native], Some("POLICY_REFUSED")),
