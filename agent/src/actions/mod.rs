@@ -261,7 +261,7 @@ mod tests {
             environment,
             urls: Vec::new(),
             wanted_at_us: 0,
-            sent_at_us: 0,
+            sent_at_us: None,
         });
         let cases = [
             (&warm, Executor::Native, &[Executor::Native][..], None),
