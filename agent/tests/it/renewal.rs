@@ -161,7 +161,11 @@ async fn silence_costs_nothing_but_time_and_a_late_answer_is_taken() {
     leaves(&mut peer).await;
     let mut peer = controller.next_session().await;
     assert_eq!(peer.key(), key);
-    assert_eq!(peer.hello.running, [running.clone()], "the job has survived the reconnect");
+    assert_eq!(
+        peer.hello.running,
+        std::slice::from_ref(&running),
+        "the job has survived the reconnect"
+    );
     peer.welcome_all(2, 2).await;
     let mut job = peer.opened().await;
     assert_eq!(job.next().await, Some(ToController::Accepted { attempt: running.clone() }));

@@ -234,7 +234,7 @@ async fn hold_lanes(tx: &mut Tx<'_>, found: Vec<Candidate>) -> Result<Vec<JobId>
          ORDER BY l.lane ON CONFLICT (lane) DO NOTHING"
     );
     let all = jobs::json_ids(&ids);
-    if tx.execute(held, &[all.clone()]).await? < wanted {
+    if tx.execute(held, std::slice::from_ref(&all)).await? < wanted {
         let lost = format!(
             "SELECT DISTINCT l.job_id FROM {lanes} AND NOT EXISTS (SELECT 1 FROM lane_holds h \
              WHERE h.lane = l.lane AND h.job_id = l.job_id)"
