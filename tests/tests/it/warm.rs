@@ -2,8 +2,9 @@
 //! what is left to do after a kill.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use hostler_agent::clock::Clock;
 use hostler_agent::host::fpm::{Address, workers};
 use hostler_protocol::job::{
     EnvironmentDoc, JobSpec, OutcomeState, PurgeResult, PurgeScope, ToggleResult, UrlWarm,
@@ -48,8 +49,7 @@ fn switch(shop: &EnvironmentDoc, name: &str, on: bool) {
 }
 
 fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_micros()).unwrap()
+    Clock::system().now_us()
 }
 
 /// Warm these, all of which are wanted newer than at `wanted_at_us`.
@@ -130,11 +130,13 @@ async fn visitors_get_the_old_page_until_the_new_one_is_stored() {
 }
 
 async fn wait_until(mut is_so: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(SERVER_SECS_MAX);
-    while !is_so() {
-        assert!(tokio::time::Instant::now() < deadline, "it never came to be so");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(SERVER_SECS_MAX), waiting).await;
+    in_time.expect("it never came to be so");
 }
 
 #[tokio::test]
@@ -281,7 +283,7 @@ async fn a_purged_cache_is_warm_again_after_its_warm_up() {
 fn a_pool_tells_of_its_workers() {
     let php = PhpFpm::start(3).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let timeout = std::time::Duration::from_secs(5);
+    let timeout = Duration::from_secs(5);
     let address = Address::Unix(php.socket.clone());
     let ask = |path: &str| runtime.block_on(workers(&address, path, timeout));
     // Workers come up one after the other.
