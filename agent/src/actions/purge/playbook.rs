@@ -55,6 +55,7 @@ pub(super) async fn run(
     let name = purge::bin_name(tools, run);
     let play = Play { playbook: PLAYBOOK, name, variables, files: Vec::new(), secrets };
     let mut told = Told::default();
+    ansible.ready(PLAYBOOK)?;
     if pages || redis.is_some() {
         playbook::play(tools, ansible, run, play, &mut told).await?;
     }

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hostler_agent::host::ansible::Ansible;
-use hostler_protocol::job::{JobSpec, Outcome, PurgeScope, ToggleResult};
+use hostler_protocol::job::{JobSpec, Outcome};
 
-use super::by_playbook;
-use crate::stand::{Options, Stand, ansible, error, result};
+use super::{by_playbook, switched_off};
+use crate::stand::{Options, Stand, ansible, error, files};
 
 /// A stand with an applied site and a program of that shell script.
 async fn with_program(script: &str) -> (Stand, JobSpec) {
     let mut stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    switched_off(&stand, &shop).await;
     let command = vec![program(stand.dir(), script)];
     let timeout = Duration::from_secs(2);
     stand.use_ansible(Ansible { command, timeout, ..ansible(stand.dir()) });
@@ -97,7 +97,7 @@ async fn what_dies_or_lies_on_its_way_is_no_success() {
 async fn a_playbook_that_breaks_files_and_dies_is_put_right() {
     let mut stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    switched_off(&stand, &shop).await;
     let before = std::fs::read(&shop.nginx.location_file).unwrap();
     let reload = r#"echo '{"event":"task","task":"[reload] x","step":"reload"}' > $HOSTLER_EVENTS"#;
     let script = format!(
@@ -151,6 +151,6 @@ async fn what_is_not_installed_is_named() {
     let (code, message) = error(&stand.run_doc(by_playbook(second)).await);
     assert_eq!(code, "PLAYBOOK_MISSING", "{message}");
     assert!(message.contains("env-cache-toggle.yml"), "{message}");
-    let purged = stand.purge(&shop, PurgeScope::All, false).await;
-    assert_eq!(error(&purged).0, "CACHE_DIR_MISSING", "something was made nevertheless");
+    assert_eq!(files(&shop), [None, None, None], "something was made nevertheless");
+    assert!(!Path::new(&shop.fastcgi.unwrap().cache_dir).exists(), "and a cache too");
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use hostler_agent::host::ansible::Ansible;
-use hostler_protocol::job::{OutcomeState, StepState, ToggleResult};
+use hostler_protocol::job::{OutcomeState, StepState};
 use hostler_tests::servers::{command, wait_for};
 
-use super::{by_playbook, copied_playbooks, programs, repository};
-use crate::stand::{Options, Stand, ansible, context, error, files, result};
+use super::{by_playbook, copied_playbooks, programs, repository, switched_off};
+use crate::stand::{Options, Stand, ansible, context, error, files};
 
 /// Whether any process still belongs to a run of that stand.
 fn running(stand: &Stand) -> bool {
@@ -49,7 +49,7 @@ async fn playbooks_that_cannot_be_run_are_told_by_code() {
 async fn a_cancelled_playbook_ends_with_its_workers_and_is_undone() {
     let mut stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    switched_off(&stand, &shop).await;
     let before = files(&shop);
     // The workers of a current Ansible leave the group of the program that started them.
     let [_, current] = programs();
@@ -68,7 +68,7 @@ async fn a_cancelled_playbook_ends_with_its_workers_and_is_undone() {
 async fn a_playbook_whose_agent_was_killed_is_ended_and_undone_at_the_next_start() {
     let mut stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
-    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    switched_off(&stand, &shop).await;
     let before = files(&shop);
     let (context, mut progress) = context();
     let doc = by_playbook(stand.toggle_spec(&shop, Some(true), None));

@@ -11,11 +11,20 @@ mod standards;
 
 use std::path::{Path, PathBuf};
 
-use hostler_protocol::job::{Executor, JobDoc, JobSpec};
+use hostler_protocol::job::{EnvironmentDoc, Executor, JobDoc, JobSpec, ToggleResult};
+
+use crate::stand::{Stand, result};
 
 /// The same job by a playbook.
 fn by_playbook(spec: JobSpec) -> JobDoc {
     JobDoc { executor: Executor::Ansible, spec }
+}
+
+/// Sets a site up and leaves its page cache off.
+async fn switched_off(stand: &Stand, site: &EnvironmentDoc) {
+    for on in [true, false] {
+        result::<ToggleResult>(&stand.toggle(site, on).await);
+    }
 }
 
 fn repository() -> PathBuf {

@@ -11,12 +11,14 @@ use hostler_tests::servers::tls::Tls;
 use super::by_playbook;
 use crate::stand::{Options, Stand, entries, error, result};
 
+const PASSWORD: &str = "sesame-open-9";
+
 #[tokio::test]
 async fn a_cache_that_was_never_on_is_off_and_empty() {
     let stand = Stand::start("");
-    let redis = Redis::start(None, "").unwrap();
+    let redis = Redis::start(Some(PASSWORD), "").unwrap();
     let site = stand.site("shop", &Options { includes_elsewhere: true, ..Options::default() });
-    let shop = stand.with_redis(site, redis.port, "", "shop:");
+    let shop = stand.with_redis(site, redis.port, PASSWORD, "shop:");
     let mut connection = redis.connect().unwrap();
     redis::cmd("SET").arg("shop:1").arg("x").exec(&mut connection).unwrap();
     let purge = || {
