@@ -15,6 +15,8 @@ pub(super) fn host(name: &str, connected: bool) -> Value {
         "id": HOST, "name": name, "state": "enrolled", "connected": connected,
         "key_sha256": "0".repeat(64), "certificate_expires_at": TIME, "agent_build": "0.1.0",
         "facts": {"os": "Debian 12"}, "last_seen_at": TIME, "created_at": TIME, "revoked_at": null,
+        "certificate_renewed_at": TIME, "recoveries": 0, "recovered_at": null, "revoked_as": null,
+        "clock_skew_ms": 12,
         "field_of_a_later_version": true,
     })
 }
