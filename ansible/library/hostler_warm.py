@@ -153,7 +153,9 @@ def forbids(answer):
     for value in values("cache-control"):
         lower = value.lower()
         age = re.search(r"s-maxage=([0-9]+)", lower) or re.search(r"max-age=([0-9]+)", lower)
-        if any(word in lower for word in ("no-cache", "no-store", "private")) or (age and not int(age.group(1))):
+        if any(word in lower for word in ("no-cache", "no-store", "private")) or (
+            age and not int(age.group(1))
+        ):
             return f"the answer says `Cache-Control: {value}`"
         given = given or age is not None
     if answer.status not in (200, 301, 302) and not given:

@@ -74,7 +74,14 @@ class Keys(unittest.TestCase):
         for url, expected in cases.items():
             self.assertEqual(page(url)[:2], expected, url)
         self.assertEqual(page("HTTPS://a.test/").scheme, "https")
-        for url in ["a.test/", "ftp://a.test/", "http://", "http://u@a.test/", "http://a:b/", "http://a/" + "x" * 9000]:
+        for url in [
+            "a.test/",
+            "ftp://a.test/",
+            "http://",
+            "http://u@a.test/",
+            "http://a:b/",
+            "http://a/" + "x" * 9000,
+        ]:
             self.assertIsNone(page(url), url)
 
     def test_pages_of_others_are_refused(self):

@@ -78,7 +78,7 @@ class Source(unittest.TestCase):
     def test_a_definition_is_seen_in_code_only(self):
         for text in [
             "<?php define('A', 1);",
-            "<?php\nDEFINE ( /* x */ \"A\" , 1);",
+            '<?php\nDEFINE ( /* x */ "A" , 1);',
             "<?php const B = 1, A=2;",
             "<?php $a = '/*'; define('A', 1); $b = '*/';",
             "<?php $a = <<<X\n it's\n  X . 'x'; define('A', 1);",
