@@ -15,7 +15,7 @@ pub struct Clock {
 
 #[derive(Debug, Clone)]
 enum Source {
-    System { start: Instant },
+    System { start: Instant, ahead_us: i64 },
     Manual(Arc<Manual>),
 }
 
@@ -31,7 +31,14 @@ impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the door to the monotonic clock")]
     pub fn system() -> Self {
-        Self { source: Source::System { start: Instant::now() } }
+        Self { source: Source::System { start: Instant::now(), ahead_us: 0 } }
+    }
+
+    /// A clock for tests: the machine's, but with a wall clock that goes wrong by this much.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the door to the monotonic clock")]
+    pub fn wrong_by(ahead_us: i64) -> Self {
+        Self { source: Source::System { start: Instant::now(), ahead_us } }
     }
 
     /// A clock for tests: it stands at `now_us` until [`Clock::advance_ms`] moves it.
@@ -61,7 +68,7 @@ impl Clock {
     #[must_use]
     pub fn now_us(&self) -> i64 {
         match &self.source {
-            Source::System { .. } => system_now_us(),
+            Source::System { ahead_us, .. } => system_now_us().saturating_add(*ahead_us),
             Source::Manual(manual) => manual.now_us.load(Ordering::SeqCst),
         }
     }
@@ -76,7 +83,7 @@ impl Clock {
     #[must_use]
     pub fn monotonic_us(&self) -> u64 {
         match &self.source {
-            Source::System { start } => {
+            Source::System { start, .. } => {
                 u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
             }
             Source::Manual(manual) => manual.monotonic_us.load(Ordering::SeqCst),

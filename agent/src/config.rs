@@ -1,8 +1,11 @@
 //! The agent's configuration: a TOML file, overridden by options. An unknown key is an error.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
+
+use crate::host::ansible::Ansible;
 
 /// Where the configuration lies unless an option says otherwise.
 pub const CONFIG_FILE: &str = "/etc/hostler/agent.toml";
@@ -36,11 +39,20 @@ pub struct Config {
     pub stop_secs: u64,
     /// How long running jobs may take to end when the agent is stopped.
     pub drain_secs: u64,
+    /// Where the playbooks are that the Ansible executor runs.
+    pub playbook_dir: PathBuf,
+    /// The `ansible-playbook` program and its first arguments.
+    pub ansible_command: Vec<String>,
+    /// The interpreter the playbooks' modules run with.
+    pub python: PathBuf,
+    /// Longest time of one playbook; a job's own time limit comes before it.
+    pub playbook_secs_max: u64,
     pub log_format: LogFormat,
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let Ansible { command, python, playbook_dir, timeout, .. } = Ansible::default();
         Self {
             state_dir: STATE_DIR.into(),
             policy: None,
@@ -48,6 +60,10 @@ impl Default for Config {
             jobs_max: 4,
             stop_secs: 30,
             drain_secs: 20,
+            playbook_dir,
+            ansible_command: command,
+            python,
+            playbook_secs_max: timeout.as_secs(),
             log_format: LogFormat::Text,
         }
     }
@@ -111,7 +127,31 @@ impl Config {
         if self.drain_secs > 3600 {
             return wrong("drain_secs", format!("{} is more than 3600", self.drain_secs));
         }
+        if !(1..=86_400).contains(&self.playbook_secs_max) {
+            let secs = self.playbook_secs_max;
+            return wrong("playbook_secs_max", format!("{secs} is not within 1 and 86400"));
+        }
+        if self.ansible_command.first().is_none_or(String::is_empty) {
+            return wrong("ansible_command", "it names no program".to_owned());
+        }
+        for (key, path) in [("playbook_dir", &self.playbook_dir), ("python", &self.python)] {
+            if !path.is_absolute() || path.to_str().is_none_or(|text| text.contains(['\n', '%'])) {
+                return wrong(key, format!("{} is no absolute, plain path", path.display()));
+            }
+        }
         Ok(())
+    }
+
+    /// How playbooks are run.
+    #[must_use]
+    pub fn ansible(&self) -> Ansible {
+        Ansible {
+            command: self.ansible_command.clone(),
+            python: self.python.clone(),
+            playbook_dir: self.playbook_dir.clone(),
+            runs_dir: self.state_dir.join("ansible"),
+            timeout: Duration::from_secs(self.playbook_secs_max),
+        }
     }
 }
 
@@ -168,6 +208,9 @@ mod tests {
             ("jobs_max = 0", "jobs_max"),
             ("stop_secs = 0", "stop_secs"),
             ("drain_secs = 9999", "drain_secs"),
+            ("playbook_secs_max = 0", "playbook_secs_max"),
+            ("ansible_command = []", "ansible_command"),
+            ("playbook_dir = \"ansible\"", "playbook_dir"),
             ("controllers = [\"nowhere\"]", "controllers"),
         ] {
             let error = Config::parse(text).unwrap().check().unwrap_err().to_string();

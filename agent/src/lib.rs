@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::actions::{ActionSettings, Actions};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
-use crate::identity::IdentityError;
+use crate::identity::{IdentityError, Keeper};
 use crate::journal::{Journal, JournalError};
 use crate::observe::Facts;
 use crate::policy::{Policy, PolicyError};
@@ -92,7 +92,8 @@ pub fn launch(config: &Config, shutdown: CancellationToken) -> Result<Agent, Age
     let clock = Clock::system();
     let policy = Policy::load(config.policy.as_deref())?;
     let state_dir = config.state_dir.join(identity::ACTIONS_DIR);
-    let settings = ActionSettings { state_dir, ..ActionSettings::default() };
+    let settings =
+        ActionSettings { state_dir, ansible: config.ansible(), ..ActionSettings::default() };
     let actions = Actions::new(policy, settings, clock.clone());
     start(config, Arc::new(actions), clock, shutdown)
 }
@@ -110,11 +111,11 @@ pub fn start(
 ) -> Result<Agent, AgentError> {
     config.check()?;
     identity::prepare_state_dir(&config.state_dir)?;
-    let identity = identity::load(&config.state_dir)?;
+    let keeper = Keeper::load(&config.state_dir, clock.clone())?;
     let (journal, contents) = Journal::open(&config.state_dir)?;
     tracing::info!(
-        host = %identity.card.host,
-        name = identity.card.name,
+        host = %keeper.card().host,
+        name = keeper.card().name,
         unfinished = contents.unfinished.len(),
         unacknowledged = contents.finished.len(),
         "agent starts"
@@ -130,14 +131,14 @@ pub fn start(
     };
     let RunnerHandle { pipe, drain, load } = runner.start();
     let controllers = match config.controllers.is_empty() {
-        true => identity.card.controllers.clone(),
+        true => keeper.card().controllers.clone(),
         false => config.controllers.clone(),
     };
     let (says, status) = watch::channel(Status::default());
     let facts = Facts::gather().document();
-    let session = Session { identity, controllers, facts, clock, status: says };
+    let session = Session { controllers, facts, clock, status: says };
     let stop = CancellationToken::new();
-    let done = tokio::spawn(session.run(pipe, stop.clone()));
+    let done = tokio::spawn(session.run(keeper, pipe, stop.clone()));
     let drain_secs = config.drain_secs;
     tokio::spawn(async move {
         shutdown.cancelled().await;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use hostler_protocol::CONTROLLER_NAME;
 
+/// A connection to a controller.
+pub type Connection = quinn::Connection;
+
 /// How long one address may take to complete a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a name may take to resolve.
@@ -46,17 +49,23 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// The application close code, if the controller gave one.
+    /// How the connection ended, if one was begun.
     #[must_use]
-    pub fn close_code(&self) -> Option<u32> {
+    pub fn connection_error(&self) -> Option<&quinn::ConnectionError> {
         match self {
-            Self::Handshake { source, .. } => close_code(source),
+            Self::Handshake { source, .. } => Some(source),
             Self::Nowhere
             | Self::Resolve { .. }
             | Self::Socket(_)
             | Self::Dial { .. }
             | Self::Silent { .. } => None,
         }
+    }
+
+    /// The application close code, if the controller gave one.
+    #[must_use]
+    pub fn close_code(&self) -> Option<u32> {
+        self.connection_error().and_then(close_code)
     }
 }
 
@@ -74,6 +83,38 @@ pub fn close_code(error: &quinn::ConnectionError) -> Option<u32> {
         | quinn::ConnectionError::TimedOut
         | quinn::ConnectionError::LocallyClosed
         | quinn::ConnectionError::CidsExhausted => None,
+    }
+}
+
+/// TLS's word for a certificate that has ended or does not hold yet (RFC 8446, section 6.2).
+const ALERT_CERTIFICATE_EXPIRED: u8 = 45;
+/// TLS's word for a side that speaks none of the protocols offered (RFC 7301).
+const ALERT_NO_APPLICATION_PROTOCOL: u8 = 120;
+
+/// Whether the other side ended the connection because our certificate has ended.
+#[must_use]
+pub fn is_our_certificate_ended(error: &quinn::ConnectionError) -> bool {
+    alert_of_peer(error) == Some(quinn::TransportErrorCode::crypto(ALERT_CERTIFICATE_EXPIRED))
+}
+
+/// Whether the other side does not know what we wanted to speak with it.
+#[must_use]
+pub fn is_unknown_there(error: &quinn::ConnectionError) -> bool {
+    alert_of_peer(error) == Some(quinn::TransportErrorCode::crypto(ALERT_NO_APPLICATION_PROTOCOL))
+}
+
+/// Whether this side ended the connection because of the time the other's certificate holds.
+#[must_use]
+pub fn is_their_certificate_ended(error: &quinn::ConnectionError) -> bool {
+    let ended = quinn::TransportErrorCode::crypto(ALERT_CERTIFICATE_EXPIRED);
+    matches!(error, quinn::ConnectionError::TransportError(local) if local.code == ended)
+}
+
+fn alert_of_peer(error: &quinn::ConnectionError) -> Option<quinn::TransportErrorCode> {
+    if let quinn::ConnectionError::ConnectionClosed(closed) = error {
+        Some(closed.error_code)
+    } else {
+        None
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hostler_protocol::job::JobType;
+use hostler_protocol::job::{Executor, JobType};
 use serde::Deserialize;
 
 /// Where the policy lies unless the configuration says otherwise.
@@ -22,6 +22,8 @@ pub struct Policy {
     pub roots: Vec<PathBuf>,
     /// Job types this host runs.
     pub job_types: Vec<JobType>,
+    /// Who may carry out jobs that a playbook exists for.
+    pub executors: Vec<Executor>,
     /// The nginx program and the arguments that select its configuration.
     pub nginx_command: Vec<String>,
     /// Where the nginx master process writes its process id.
@@ -51,6 +53,7 @@ impl Default for Policy {
         Self {
             roots: paths.iter().map(PathBuf::from).collect(),
             job_types: JobType::ALL.to_vec(),
+            executors: vec![Executor::Native, Executor::Ansible],
             nginx_command: vec!["nginx".to_owned()],
             nginx_pid_file: PathBuf::from("/run/nginx.pid"),
             nginx_error_log: PathBuf::from("/var/log/nginx/error.log"),

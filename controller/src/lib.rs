@@ -131,7 +131,8 @@ pub async fn open(
     agents: SocketAddr,
 ) -> Result<(App, Arc<Authority>), RunError> {
     prepare_data_dir(config)?;
-    let authority = Arc::new(Authority::open(&config.pki_dir(), clock.clone())?);
+    let authority =
+        Arc::new(Authority::open(&config.pki_dir(), clock.clone(), config.host_certificate_secs)?);
     let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let join =
         JoinTarget { addresses: config.join_addresses(agents, &nodename), pin: authority.pin()? };

@@ -86,6 +86,14 @@ fn describe() {
     metrics::describe_gauge!("hostler_jobs", "Jobs not ended, by state");
     metrics::describe_gauge!("hostler_oldest_queued_seconds", "Age of the oldest queued job");
     metrics::describe_gauge!("hostler_hosts_connected", "Hosts with a session, of all controllers");
+    metrics::describe_gauge!(
+        "hostler_hosts_clock_skewed",
+        "Connected hosts whose clock is more than 30 s from the controller's"
+    );
+    metrics::describe_gauge!(
+        "hostler_certificate_left_seconds_min",
+        "Time left of the certificate that ends first, of all connected hosts"
+    );
     metrics::describe_gauge!("hostler_sessions", "Sessions of this controller");
     metrics::describe_gauge!(
         "hostler_udp_receive_buffer_bytes",
@@ -97,6 +105,14 @@ fn describe() {
         "Reports of ended attempts, by what became of them"
     );
     metrics::describe_counter!("hostler_enrolments_total", "Enrolments, by result");
+    metrics::describe_counter!(
+        "hostler_certificate_renewals_total",
+        "New certificates asked for over live sessions, by result"
+    );
+    metrics::describe_counter!(
+        "hostler_host_recoveries_total",
+        "Returns of hosts whose certificate had ended, by result"
+    );
     metrics::describe_counter!(
         "hostler_handshakes_refused_total",
         "Refused connections, by reason"

@@ -10,11 +10,14 @@ use hostler_protocol::job::JobType;
 
 use crate::domain::Template;
 
-const SHIPPED: [(&str, &str); 4] = [
+const SHIPPED: [(&str, &str); 7] = [
     ("env-cache-toggle.yaml", include_str!("../templates/env-cache-toggle.yaml")),
     ("cache-purge.yaml", include_str!("../templates/cache-purge.yaml")),
     ("env-check.yaml", include_str!("../templates/env-check.yaml")),
     ("env-delete.yaml", include_str!("../templates/env-delete.yaml")),
+    ("cache-warm.yaml", include_str!("../templates/cache-warm.yaml")),
+    ("cache-facts.yaml", include_str!("../templates/cache-facts.yaml")),
+    ("cache-explain.yaml", include_str!("../templates/cache-explain.yaml")),
 ];
 
 /// Every template there is; cheap to clone.
@@ -31,6 +34,9 @@ struct Inner {
     purge: Arc<Template>,
     check: Arc<Template>,
     delete: Arc<Template>,
+    warm: Arc<Template>,
+    facts: Arc<Template>,
+    explain: Arc<Template>,
 }
 
 /// Why the registry cannot be built.
@@ -79,6 +85,9 @@ impl Templates {
             purge: of(JobType::CachePurge)?,
             check: of(JobType::EnvCheck)?,
             delete: of(JobType::EnvDelete)?,
+            warm: of(JobType::CacheWarm)?,
+            facts: of(JobType::CacheFacts)?,
+            explain: of(JobType::CacheExplain)?,
             by_name,
             by_reference,
         };
@@ -105,6 +114,9 @@ impl Templates {
             JobType::CachePurge => &self.inner.purge,
             JobType::EnvCheck => &self.inner.check,
             JobType::EnvDelete => &self.inner.delete,
+            JobType::CacheWarm => &self.inner.warm,
+            JobType::CacheFacts => &self.inner.facts,
+            JobType::CacheExplain => &self.inner.explain,
         })
     }
 
@@ -121,6 +133,7 @@ impl Templates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::template::LaneKind;
 
     #[test]
     fn every_job_type_has_a_shipped_template() {
@@ -139,11 +152,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_the_host_is_exclusive() {
+    fn only_what_changes_the_host_has_a_lane() {
         let templates = Templates::shipped().unwrap();
         for job_type in JobType::ALL {
-            let expected = job_type != JobType::EnvCheck;
-            assert_eq!(templates.for_type(job_type).exclusive, expected, "{}", job_type.as_str());
+            let expected = match job_type {
+                JobType::EnvCacheToggle | JobType::CachePurge => LaneKind::Environment,
+                JobType::EnvDelete => LaneKind::All,
+                JobType::CacheWarm => LaneKind::Warm,
+                JobType::EnvCheck | JobType::CacheFacts | JobType::CacheExplain => LaneKind::None,
+            };
+            assert_eq!(templates.for_type(job_type).lane, expected, "{}", job_type.as_str());
         }
     }
 }

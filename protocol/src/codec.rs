@@ -208,7 +208,10 @@ mod tests {
                         | ToAgent::Ack { .. }
                         | ToAgent::Drain { .. }
                         | ToAgent::Enrolled(_)
-                        | ToAgent::EnrolRefused { .. } => prop_assert!(false, "another message"),
+                        | ToAgent::EnrolRefused { .. }
+                        | ToAgent::Renewed(_)
+                        | ToAgent::RenewRefused { .. }
+                        | ToAgent::Challenge(_) => prop_assert!(false, "another message"),
                     }
                 }
             }

@@ -34,6 +34,13 @@ pub enum ToController {
     Enrol(EnrolRequest),
     /// On the control stream: the agent stops; what it accepted stays in its journal.
     Goodbye { reason: String },
+    /// On the control stream, from version [`crate::VERSION_RENEWAL`] on: certify this new key of
+    /// the session's host. PKCS#10, DER; its subject is ignored.
+    Renew { csr: Vec<u8> },
+    /// First on the stream of a returning host.
+    Recover(RecoverRequest),
+    /// Answer to `Challenge`.
+    Prove(RecoverProof),
 }
 
 /// From a controller to an agent.
@@ -57,6 +64,13 @@ pub enum ToAgent {
     Enrolled(Enrolled),
     /// Instead of `Enrolled`.
     EnrolRefused { code: String, message: String },
+    /// Answer to `Renew` and to `Prove`: the certificate of the new key. The old key is accepted
+    /// until a session with the new one was welcomed.
+    Renewed(Renewed),
+    /// Instead of `Renewed`, and instead of `Challenge`.
+    RenewRefused { code: String, message: String },
+    /// Answer to `Recover`.
+    Challenge(Challenge),
 }
 
 /// How an agent introduces itself on each new connection.
@@ -126,6 +140,42 @@ pub struct Enrolled {
     pub chain: Vec<Vec<u8>>,
     /// The root to pin from now on; DER.
     pub root: Vec<u8>,
+}
+
+/// A host whose certificate has ended asks to be taken back. It shows no certificate: it proves
+/// the key of its last one, on this connection, see [`crate::recovery`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverRequest {
+    pub version_min: u16,
+    pub version_max: u16,
+    pub host: HostId,
+}
+
+/// What the returning host has to sign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// [`crate::recovery::NONCE_BYTES`] random bytes.
+    pub nonce: Vec<u8>,
+    /// The controller's wall clock, microseconds UTC: for people, to see how far apart clocks are.
+    pub clock_us: i64,
+}
+
+/// The proof, and the new key to certify.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoverProof {
+    /// Public key info (DER) of the host's last certificate.
+    pub public_key: Vec<u8>,
+    /// Signature over [`crate::recovery::statement`] with that key.
+    pub signature: Vec<u8>,
+    /// PKCS#10 request for a new key, DER; its subject is ignored.
+    pub csr: Vec<u8>,
+}
+
+/// A host's new certificate, below the root it already trusts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Renewed {
+    /// The host's certificate first, then its issuer; DER.
+    pub chain: Vec<Vec<u8>>,
 }
 
 /// QUIC application close codes. Append-only.

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use hostler_protocol::codec::{self, Decoder};
 use hostler_protocol::id::{BootId, ControllerId, EnrolmentTokenId, HostId, JobId};
 use hostler_protocol::message::{
-    AttemptRef, EnrolRequest, Enrolled, Hello, ToAgent, ToController, Verdict, Welcome,
+    AttemptRef, Challenge, EnrolRequest, Enrolled, Hello, RecoverProof, RecoverRequest, Renewed,
+    ToAgent, ToController, Verdict, Welcome,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -62,6 +63,23 @@ fn to_controller() -> Vec<(&'static str, ToController)> {
             }),
         ),
         ("goodbye", ToController::Goodbye { reason: "the agent stops".to_owned() }),
+        ("renew", ToController::Renew { csr: vec![0x30, 0x82] }),
+        (
+            "recover",
+            ToController::Recover(RecoverRequest {
+                version_min: 1,
+                version_max: 300,
+                host: HostId::from_parts(5, [5; 10]),
+            }),
+        ),
+        (
+            "prove",
+            ToController::Prove(RecoverProof {
+                public_key: vec![0x30, 0x59],
+                signature: vec![0x30, 0x45],
+                csr: vec![0x30, 0x82],
+            }),
+        ),
     ]
 }
 
@@ -99,6 +117,18 @@ fn to_agent() -> Vec<(&'static str, ToAgent)> {
             "enrol_refused",
             ToAgent::EnrolRefused { code: "TOKEN_USED".to_owned(), message: "used".to_owned() },
         ),
+        ("renewed", ToAgent::Renewed(Renewed { chain: vec![vec![1, 2, 3], vec![4]] })),
+        (
+            "renew_refused",
+            ToAgent::RenewRefused { code: "KEY_REUSED".to_owned(), message: "used".to_owned() },
+        ),
+        (
+            "challenge",
+            ToAgent::Challenge(Challenge {
+                nonce: vec![0xbb; 32],
+                clock_us: 1_700_000_000_000_000,
+            }),
+        ),
     ]
 }
 
@@ -113,6 +143,9 @@ fn place_of_controller_message(message: &ToController) -> usize {
         ToController::Finished { .. } => 5,
         ToController::Enrol(_) => 6,
         ToController::Goodbye { .. } => 7,
+        ToController::Renew { .. } => 8,
+        ToController::Recover(_) => 9,
+        ToController::Prove(_) => 10,
     }
 }
 
@@ -127,6 +160,9 @@ fn place_of_agent_message(message: &ToAgent) -> usize {
         ToAgent::Drain { .. } => 6,
         ToAgent::Enrolled(_) => 7,
         ToAgent::EnrolRefused { .. } => 8,
+        ToAgent::Renewed(_) => 9,
+        ToAgent::RenewRefused { .. } => 10,
+        ToAgent::Challenge(_) => 11,
     }
 }
 

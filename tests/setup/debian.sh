@@ -13,12 +13,12 @@ wanted=(
 case $for_what in
   demo) ;;
   test | bench)
-    wanted+=("/usr/lib/postgresql/*/bin/postgres postgresql" "python3 python3" "/usr/lib/python3*/venv/__init__.py python3-venv")
+    wanted+=("/usr/lib/postgresql/*/bin/postgres postgresql" "python3 python3" "/usr/lib/python3*/venv/__init__.py python3-venv" "/usr/bin/ansible-playbook ansible-core")
     ;;
   *) echo "usage: $0 [demo|test|bench]" >&2; exit 2 ;;
 esac
 if [ "$for_what" = bench ]; then
-  wanted+=("ansible-playbook ansible-core" "strace strace" "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so libnginx-mod-http-cache-purge")
+  wanted+=("strace strace" "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so libnginx-mod-http-cache-purge")
 fi
 
 missing=()

@@ -2,5 +2,6 @@
 //! whole Hostler systems made of real processes.
 
 pub mod bench;
+pub mod rows;
 pub mod servers;
 pub mod system;

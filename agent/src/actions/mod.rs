@@ -4,26 +4,36 @@
 //! [`Actions::run`] answers with an outcome.
 
 mod check;
+mod explain;
+mod facts;
 mod purge;
 mod recover;
 mod remove;
 mod toggle;
+mod warm;
+mod warm_playbook;
 
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{Code, EnvironmentDoc, JobSpec, Outcome, OutcomeState, StepReport};
+use hostler_protocol::job::{
+    Code, EnvironmentDoc, Executor, JobDoc, JobSpec, JobType, Outcome, OutcomeState, StepReport,
+};
 use serde_json::Value;
+use tokio_util::sync::DropGuard;
 
 use crate::clock::Clock;
+use crate::host::ansible::Ansible;
 use crate::host::fake::Faults;
 use crate::policy::Policy;
 use crate::steps::run::{Failure, Run};
 pub use crate::steps::run::{JobContext, ProgressSink};
 use crate::steps::tools::Tools;
+use crate::steps::watch;
 
 /// What actions need to know besides the policy.
 #[derive(Debug, Clone)]
@@ -32,6 +42,8 @@ pub struct ActionSettings {
     pub state_dir: PathBuf,
     /// Longest wait for a new nginx configuration to answer, in seconds.
     pub reload_secs_max: u64,
+    /// How playbooks are run.
+    pub ansible: Ansible,
     /// For tests; the default injects nothing.
     pub faults: Faults,
 }
@@ -42,6 +54,7 @@ impl Default for ActionSettings {
             state_dir: PathBuf::from("/var/lib/hostler-agent"),
             // Ten times what a thousand vhosts need.
             reload_secs_max: 15,
+            ansible: Ansible::default(),
             faults: Faults::default(),
         }
     }
@@ -51,27 +64,32 @@ impl Default for ActionSettings {
 #[derive(Debug, Clone)]
 pub struct Actions {
     tools: Tools,
+    ansible: Ansible,
+    /// What runs in the background ends with the last clone.
+    _background: Arc<DropGuard>,
 }
 
 impl Actions {
     /// Actions under that policy.
     #[must_use]
     pub fn new(policy: Policy, settings: ActionSettings, clock: Clock) -> Self {
-        let ActionSettings { state_dir, reload_secs_max, faults } = settings;
+        let ActionSettings { state_dir, reload_secs_max, ansible, faults } = settings;
         let reload_timeout = Duration::from_secs(reload_secs_max);
-        Self { tools: Tools::new(policy, state_dir, reload_timeout, clock, faults) }
+        let tools = Tools::new(policy, state_dir, reload_timeout, clock, faults);
+        let _background = Arc::new(tools.stop.clone().drop_guard());
+        Self { tools, ansible, _background }
     }
 
     /// Runs one attempt to its end. Never panics: that, too, is an outcome.
-    pub async fn run(&self, spec: JobSpec, context: JobContext) -> Outcome {
+    pub async fn run(&self, doc: JobDoc, context: JobContext) -> Outcome {
         let clock = &self.tools.clock;
         let started_at_us = clock.now_us();
         let mut run = Run::new(context, clock.clone(), self.tools.faults.clone());
-        let work = Box::pin(self.dispatch(&mut run, &spec));
+        let work = Box::pin(self.dispatch(&mut run, &doc));
         let ended = AssertUnwindSafe(work).catch_unwind().await;
         let mut put_right = Vec::new();
         if ended.is_err() {
-            put_right = self.put_right(&spec.environment().id).await;
+            put_right = self.put_right(&doc.spec.environment().id).await;
         }
         let ended = ended.unwrap_or_else(|panic| {
             let what = panic
@@ -103,28 +121,79 @@ impl Actions {
         recover::put_right(&self.tools, environment).await
     }
 
-    /// At the agent's start: puts back what a killed agent left half-changed and clears away
-    /// what it left lying about. Doing it twice does nothing more.
+    /// At the agent's start: puts back what a killed agent left half-changed, clears away what it
+    /// left lying about, watches on for what it watched, and tries out in the background what
+    /// depends on the nginx that runs. Doing it twice does nothing more.
     pub async fn recover(&self) -> Vec<StepReport> {
-        recover::recover(&self.tools).await
+        let reports = recover::recover(&self.tools, &self.ansible).await;
+        watch::resume(&self.tools).await;
+        let tools = self.tools.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tools.stop.cancelled() => {}
+                () = recover::try_out(&tools) => {}
+            }
+        });
+        reports
     }
 
-    async fn dispatch(&self, run: &mut Run, spec: &JobSpec) -> Result<Value, Failure> {
+    /// Whether this host lets that executor carry out the job, and whether it could.
+    fn permit_executor(&self, doc: &JobDoc) -> Result<(), Failure> {
+        let (job_type, executor) = (doc.spec.job_type(), doc.executor);
+        if !has_playbook(job_type) {
+            if executor == Executor::Native {
+                return Ok(());
+            }
+            let message = format!("there is no playbook for jobs of type {}", job_type.as_str());
+            return Err(Failure::new(Code::ModeNotSupported, message));
+        }
+        if self.tools.policy.executors.contains(&executor) {
+            return Ok(());
+        }
+        let message = format!("this host does not let `{}` carry jobs out", executor.as_str());
+        Err(Failure::new(Code::PolicyRefused, message)
+            .with_hint("Add it to `executors` in the agent's policy file if it should."))
+    }
+
+    async fn dispatch(&self, run: &mut Run, doc: &JobDoc) -> Result<Value, Failure> {
+        let spec = &doc.spec;
         run.step("policy", async {
             if !self.tools.policy.allows(spec.job_type()) {
                 let name = spec.job_type().as_str();
                 let message = format!("this host does not run jobs of type {name}");
                 return Err(Failure::new(Code::PolicyRefused, message));
             }
+            self.permit_executor(doc)?;
             permit(&self.tools, spec.environment())?;
             Ok(((), "permitted".to_owned()))
         })
         .await?;
+        let by = (doc.executor == Executor::Ansible).then_some(&self.ansible);
         match spec {
-            JobSpec::EnvCacheToggle(spec) => document(toggle::run(&self.tools, run, spec).await?),
-            JobSpec::CachePurge(spec) => document(purge::run(&self.tools, run, spec).await?),
+            JobSpec::EnvCacheToggle(spec) => {
+                document(toggle::run(&self.tools, run, spec, by).await?)
+            }
+            JobSpec::CachePurge(spec) => document(purge::run(&self.tools, run, spec, by).await?),
             JobSpec::EnvCheck(spec) => document(check::run(&self.tools, run, spec).await?),
             JobSpec::EnvDelete(spec) => document(remove::run(&self.tools, run, spec).await?),
+            JobSpec::CacheFacts(spec) => document(facts::run(&self.tools, run, spec).await?),
+            JobSpec::CacheExplain(spec) => document(explain::run(&self.tools, run, spec).await?),
+            JobSpec::CacheWarm(spec) => match by {
+                Some(ansible) => {
+                    document(warm_playbook::run(&self.tools, run, spec, ansible).await?)
+                }
+                None => document(warm::run(&self.tools, run, spec).await?),
+            },
+        }
+    }
+}
+
+/// The job types a playbook exists for.
+fn has_playbook(job_type: JobType) -> bool {
+    match job_type {
+        JobType::EnvCacheToggle | JobType::CachePurge | JobType::CacheWarm => true,
+        JobType::EnvCheck | JobType::EnvDelete | JobType::CacheFacts | JobType::CacheExplain => {
+            false
         }
     }
 }
@@ -165,4 +234,48 @@ fn permit(tools: &Tools, environment: &EnvironmentDoc) -> Result<(), Failure> {
 fn document(result: impl serde::Serialize) -> Result<Value, Failure> {
     serde_json::to_value(result)
         .map_err(|error| Failure::new(Code::InternalError, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use hostler_protocol::job::{AppKind, CheckSpec, RemoveSpec, WarmSpec};
+
+    use super::*;
+    use crate::steps::render::tests::environment;
+
+    /// Actions of a host that lets only these carry jobs out.
+    fn actions(dir: &Path, executors: &[Executor]) -> Actions {
+        let policy = Policy { executors: executors.to_vec(), ..Policy::default() };
+        let settings = ActionSettings { state_dir: dir.to_owned(), ..ActionSettings::default() };
+        Actions::new(policy, settings, Clock::manual(0))
+    }
+
+    #[test]
+    fn the_host_says_who_may_carry_jobs_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = environment(AppKind::Php);
+        let check = JobSpec::EnvCheck(CheckSpec { environment: environment.clone() });
+        let remove =
+            JobSpec::EnvDelete(RemoveSpec { environment: environment.clone(), generation: 1 });
+        let warm = JobSpec::CacheWarm(WarmSpec {
+            environment,
+            urls: Vec::new(),
+            wanted_at_us: 0,
+            sent_at_us: None,
+        });
+        let cases = [
+            (&warm, Executor::Native, &[Executor::Native][..], None),
+            (&warm, Executor::Ansible, &[Executor::Native], Some("POLICY_REFUSED")),
+            (&warm, Executor::Native, &[Executor::Ansible], Some("POLICY_REFUSED")),
+            (&warm, Executor::Ansible, &[Executor::Ansible], None),
+            // There is nobody else to do these.
+            (&check, Executor::Native, &[Executor::Ansible], None),
+            (&remove, Executor::Ansible, &[Executor::Ansible], Some("MODE_NOT_SUPPORTED")),
+        ];
+        for (spec, executor, permitted, expected) in cases {
+            let doc = JobDoc { executor, spec: spec.clone() };
+            let told = actions(dir.path(), permitted).permit_executor(&doc);
+            assert_eq!(told.err().as_ref().map(Failure::code), expected, "{executor:?}");
+        }
+    }
 }

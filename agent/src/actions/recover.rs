@@ -8,18 +8,28 @@ use std::path::{Path, PathBuf};
 use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{EnvironmentDoc, StepReport, StepState};
 
+use crate::host::ansible::Ansible;
 use crate::host::fastcgi::empty_trash;
 use crate::host::fs::{FsError, Roots, clear_staged};
 use crate::host::links;
 use crate::steps::leftover;
+use crate::steps::live::Live;
 use crate::steps::nginx;
 use crate::steps::run::{Failure, blocking};
+use crate::steps::soft;
 use crate::steps::state;
 use crate::steps::tools::Tools;
 
 /// Recovers; every report is one thing that was done or could not be.
-pub(super) async fn recover(tools: &Tools) -> Vec<StepReport> {
+pub(super) async fn recover(tools: &Tools, ansible: &Ansible) -> Vec<StepReport> {
     let mut reports = Vec::new();
+    let started_us = tools.clock.monotonic_us();
+    // A playbook that still runs would go on changing what is put back now.
+    let ended = ansible.clear();
+    if ended > 0 {
+        let told = Ok(format!("{ended} processes of a playbook that was cut off ended"));
+        reports.push(report(tools, "clear", started_us, told));
+    }
     for id in swaps(tools) {
         let started_us = tools.clock.monotonic_us();
         let told = put_back(tools, &id).await;
@@ -35,6 +45,15 @@ pub(super) async fn recover(tools: &Tools) -> Vec<StepReport> {
         Err(failure) => reports.push(report(tools, "clear", started_us, Err(failure))),
     }
     reports
+}
+
+/// Tries out soft purges with the first environment whose cache is on.
+pub(super) async fn try_out(tools: &Tools) {
+    let known = state::all(tools).await.unwrap_or_default();
+    let live = known.iter().filter_map(|applied| Live::of(tools, &applied.environment, applied));
+    if let Some(live) = live.into_iter().find(|live| live.enabled && live.current) {
+        soft::support(tools, &live).await;
+    }
 }
 
 /// Puts one environment right; nothing is reported when nothing was left.

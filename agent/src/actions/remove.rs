@@ -11,8 +11,8 @@ use hostler_protocol::job::{
 };
 
 use crate::host::fs::Look;
-use crate::steps::effect::Live;
 use crate::steps::leftover;
+use crate::steps::live::Live;
 use crate::steps::made;
 use crate::steps::nginx;
 use crate::steps::purge;
@@ -22,6 +22,7 @@ use crate::steps::run::{Failure, Run};
 use crate::steps::state::{self, Applied};
 use crate::steps::swap::Swap;
 use crate::steps::tools::Tools;
+use crate::steps::watch;
 
 /// Runs the job.
 pub(super) async fn run(
@@ -42,6 +43,7 @@ pub(super) async fn run(
     let job = run.attempt().job.clone();
     run.settle("commit", StepState::Done, async {
         swap.finish().await?;
+        watch::forget(tools, &environment.id);
         // From here on nothing is put back: the directories may go. They are remembered until they
         // have gone, so that an attempt that is cut off here can be repeated.
         let gone = match &applied {
@@ -176,9 +178,7 @@ async fn empty_files(
 }
 
 fn live(tools: &Tools, applied: Option<&Applied>) -> Option<Live> {
-    let applied = applied?;
-    let origin = tools.origin(&applied.environment).ok()?;
-    Some(Live::new(&applied.environment, origin, applied.nginx.as_ref()?))
+    applied.and_then(|applied| Live::of(tools, &applied.environment, applied))
 }
 
 /// Removes the emptied files that nginx can do without.

@@ -2,22 +2,29 @@
 //!
 //! Order: look at everything that could refuse first, change nothing until then; Redis before
 //! the page cache; the page cache is purged before it comes on and after it went off. Until the
-//! state is saved, any failure, cancellation or kill puts every file back.
+//! state is saved, any failure, cancellation or kill puts every file back. By a playbook the same is
+//! done in the same order: see [`playbook`].
+
+mod playbook;
+
+use std::path::PathBuf;
 
 use hostler_protocol::job::{
     Code, FastcgiDoc, FlagResult, RedisDoc, StepState, ToggleResult, ToggleSpec,
 };
 
+use crate::host::ansible::Ansible;
 use crate::host::fs::Look;
-use crate::steps::effect::{self, Live};
+use crate::steps::effect;
 use crate::steps::health;
 use crate::steps::leftover;
+use crate::steps::live::Live;
 use crate::steps::made;
 use crate::steps::nginx;
 use crate::steps::object_cache;
 use crate::steps::purge;
 use crate::steps::redis_switch::{self, Plan as SwitchPlan};
-use crate::steps::render::{self, HeaderLevel, Rendered};
+use crate::steps::render::{self, HeaderLevel, RENDERING, Rendered};
 use crate::steps::run::{Failure, Run};
 use crate::steps::state::{self, Applied, AppliedNginx, AppliedRedis};
 use crate::steps::swap::Swap;
@@ -31,6 +38,7 @@ pub(super) async fn run(
     tools: &Tools,
     run: &mut Run,
     spec: &ToggleSpec,
+    by: Option<&Ansible>,
 ) -> Result<ToggleResult, Failure> {
     let environment = &spec.environment;
     let _alone = tools.nginx_lock.lock().await;
@@ -47,17 +55,21 @@ pub(super) async fn run(
         reloaded: false,
     };
     toggle.new.environment = environment.clone();
-    match Box::pin(toggle.apply(run)).await {
+    let applied = match by {
+        None => Box::pin(toggle.apply(run)).await,
+        Some(ansible) => Box::pin(toggle.apply_by(run, ansible)).await,
+    };
+    match applied {
         Ok(result) => Ok(result),
         Err(failure) => Err(toggle.roll_back(run, failure).await),
     }
 }
 
 /// What is to become of the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page {
     Toggle {
         enabled: bool,
-        level: HeaderLevel,
     },
     /// It is off, and nothing of ours was ever put in force.
     NeverOn,
@@ -77,51 +89,57 @@ struct Toggle<'a> {
 
 impl Toggle<'_> {
     async fn apply(&mut self, run: &mut Run) -> Result<ToggleResult, Failure> {
-        let environment = &self.spec.environment;
-        let switch = match (self.spec.redis_enabled, &environment.redis) {
-            (Some(enabled), Some(doc)) => {
-                let plan = redis_switch::plan(self.tools, environment, doc, enabled).await?;
-                Some((enabled, doc.clone(), plan))
-            }
-            (Some(_), None) => return Err(absent("Redis")),
-            (None, _) => None,
-        };
-        let page = match (self.spec.fastcgi_enabled, &environment.fastcgi) {
-            (Some(enabled), Some(_)) => self.prepare(run, enabled).await?,
-            (Some(_), None) => return Err(absent("FastCGI cache")),
-            (None, _) => None,
+        let switch = self.plan_switch().await?;
+        let page = self.claim().await?;
+        let toggled = match page {
+            Some(Page::Toggle { enabled }) => Some((enabled, self.survey(run).await?)),
+            Some(Page::NeverOn) | None => None,
         };
         let mut redis_result = None;
         if let Some((enabled, doc, plan)) = &switch {
             redis_result = Some(self.switch_redis(run, *enabled, doc, plan).await?);
         }
-        let mut fastcgi_result = None;
-        match page {
-            Some(Page::Toggle { enabled, level }) => {
-                fastcgi_result = Some(self.toggle_page_cache(run, enabled, level).await?);
-            }
-            Some(Page::NeverOn) => {
-                run.skip("swap", "the page cache was never on");
-                let proof = "none of its nginx files says anything".to_owned();
-                let (enabled, changed, purged) = Default::default();
-                fastcgi_result = Some(FlagResult { enabled, changed, proof, purged });
-            }
-            None => {}
+        let mut fastcgi_result = (page == Some(Page::NeverOn)).then(|| never_on(run));
+        if let Some((enabled, level)) = toggled {
+            fastcgi_result = Some(self.toggle_page_cache(run, enabled, level).await?);
         }
+        self.commit(run).await?;
+        Ok(self.result(fastcgi_result, redis_result))
+    }
+
+    async fn commit(&mut self, run: &mut Run) -> Result<(), Failure> {
         self.new.committed = self.spec.generation;
         run.step("commit", async {
             state::save(self.tools, &self.new).await?;
             self.swap.finish().await?;
             Ok(((), "remembered as applied".to_owned()))
         })
-        .await?;
-        let generation = self.new.nginx.as_ref().map_or(self.spec.generation, |n| n.generation);
-        Ok(ToggleResult { generation, fastcgi: fastcgi_result, redis: redis_result })
+        .await
     }
 
-    /// Everything about the page cache that could refuse, before anything is changed.
-    async fn prepare(&mut self, run: &mut Run, enabled: bool) -> Result<Option<Page>, Failure> {
+    fn result(&self, fastcgi: Option<FlagResult>, redis: Option<FlagResult>) -> ToggleResult {
+        let generation = self.new.nginx.as_ref().map_or(self.spec.generation, |n| n.generation);
+        ToggleResult { generation, fastcgi, redis }
+    }
+
+    /// What Redis is to become and which files that changes.
+    async fn plan_switch(&self) -> Result<Option<(bool, RedisDoc, SwitchPlan)>, Failure> {
+        let environment = &self.spec.environment;
+        match (self.spec.redis_enabled, &environment.redis) {
+            (Some(enabled), Some(doc)) => {
+                let plan = redis_switch::plan(self.tools, environment, doc, enabled).await?;
+                Ok(Some((enabled, doc.clone(), plan)))
+            }
+            (Some(_), None) => Err(absent("Redis")),
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// What the page cache is to become, once it is known that its files can be rendered and its
+    /// directory is, or can be, this environment's own.
+    async fn claim(&mut self) -> Result<Option<Page>, Failure> {
         let (tools, environment) = (self.tools, &self.spec.environment);
+        let Some(enabled) = self.spec.fastcgi_enabled else { return Ok(None) };
         let Some(fastcgi) = &environment.fastcgi else { return Err(absent("FastCGI cache")) };
         // An application may have its object cache alone: nothing is asked of its vhost then.
         if !enabled && self.new.nginx.is_none() && nginx::untouched(tools, environment).await? {
@@ -129,11 +147,16 @@ impl Toggle<'_> {
         }
         render::check(environment, fastcgi)?;
         purge::claim(tools, environment, fastcgi, &mut self.new).await?;
+        Ok(Some(Page::Toggle { enabled }))
+    }
+
+    /// Everything about nginx that could refuse, before anything is changed.
+    async fn survey(&mut self, run: &mut Run) -> Result<HeaderLevel, Failure> {
+        let (tools, environment) = (self.tools, &self.spec.environment);
         let mut made = Vec::new();
         let level = nginx::survey(tools, run, environment, &mut self.swap, &mut made).await;
         made::remember(tools, &mut self.new, &made).await?;
-        let level = level?;
-        Ok(Some(Page::Toggle { enabled, level }))
+        level
     }
 
     async fn switch_redis(
@@ -173,10 +196,14 @@ impl Toggle<'_> {
         } else {
             run.skip("redis_switch", "it stands as wanted");
         }
+        self.note_redis(enabled, plan);
+        Ok(FlagResult { enabled, changed, proof, purged })
+    }
+
+    fn note_redis(&mut self, enabled: bool, plan: &SwitchPlan) {
         let kept = self.old.as_ref().and_then(|old| old.redis.clone()).and_then(|r| r.dropin);
         let dropin = plan.dropin.clone().or(kept);
         self.new.redis = Some(AppliedRedis { enabled, dropin });
-        Ok(FlagResult { enabled, changed, proof, purged })
     }
 
     /// Whom the health page is asked of: past the page cache where one is applied.
@@ -189,16 +216,13 @@ impl Toggle<'_> {
     }
 
     fn old_live(&self) -> Option<Live> {
-        let old = self.old.as_ref()?;
-        let origin = self.tools.origin(&old.environment).ok()?;
-        Some(Live::new(&old.environment, origin, old.nginx.as_ref()?))
+        self.old.as_ref().and_then(|old| Live::of(self.tools, &old.environment, old))
     }
 
     fn new_live(&self) -> Option<Live> {
-        let environment = self.spec.environment.clone();
-        let origin = self.tools.origin(&environment).ok()?;
-        let (generation, secret) = (self.spec.generation, self.secret.clone());
-        Some(Live { environment, origin, generation, secret })
+        let environment = &self.spec.environment;
+        let origin = self.tools.origin(environment).ok()?;
+        Some(Live::coming(environment, origin, self.spec.generation, self.secret.clone()))
     }
 
     async fn toggle_page_cache(
@@ -214,8 +238,7 @@ impl Toggle<'_> {
         let environment = &self.spec.environment;
         let was_on =
             self.old.as_ref().and_then(|old| old.nginx.as_ref()).is_some_and(|n| n.enabled);
-        let applied =
-            AppliedNginx { generation: self.spec.generation, secret: self.secret.clone(), enabled };
+        let applied = self.next(enabled);
         let files = self.rendered(&applied, level);
         self.put(run, files).await?;
         nginx::test_after(tools, run).await?;
@@ -238,6 +261,12 @@ impl Toggle<'_> {
         }
         self.new.nginx = Some(applied);
         Ok(FlagResult { enabled, changed: true, proof, purged })
+    }
+
+    /// What this attempt brings in.
+    fn next(&self, enabled: bool) -> AppliedNginx {
+        let (generation, secret) = (self.spec.generation, self.secret.clone());
+        AppliedNginx { generation, secret, enabled, rendering: RENDERING }
     }
 
     /// The result if the host does already what is wanted: the files are what would be rendered
@@ -294,24 +323,9 @@ impl Toggle<'_> {
 
     async fn put(&mut self, run: &mut Run, files: Rendered) -> Result<(), Failure> {
         let paths = nginx::paths(&self.spec.environment);
-        // Files of before the environment named others would declare the maps twice.
-        let moved: Vec<_> = self
-            .old
-            .as_ref()
-            .filter(|old| old.nginx.is_some())
-            .map(|old| nginx::paths(&old.environment))
-            .into_iter()
-            .flatten()
-            .filter(|path| !paths.contains(path))
-            .collect();
+        let moved = self.moved();
         run.step("stage", async {
-            // From here on the directory counts as ours, whatever becomes of this attempt:
-            // entries may come into it from the moment nginx reads the new files.
-            let blank = || Applied::new(self.spec.environment.clone());
-            let mut claimed = self.old.clone().unwrap_or_else(blank);
-            claimed.cache_dirs.clone_from(&self.new.cache_dirs);
-            claimed.made_dirs.clone_from(&self.new.made_dirs);
-            state::save(self.tools, &claimed).await?;
+            self.save_claim().await?;
             self.swap.watch(&paths).await?;
             self.swap.watch(&moved).await?;
             Ok(((), "the previous files are kept".to_owned()))
@@ -333,6 +347,24 @@ impl Toggle<'_> {
             Ok(((), format!("three files carry generation {generation}")))
         })
         .await
+    }
+
+    /// Files of before the environment named others, which would declare the maps twice.
+    fn moved(&self) -> Vec<PathBuf> {
+        let paths = nginx::paths(&self.spec.environment);
+        let old = self.old.as_ref().filter(|old| old.nginx.is_some());
+        let old = old.map(|old| nginx::paths(&old.environment)).into_iter().flatten();
+        old.filter(|path| !paths.contains(path)).collect()
+    }
+
+    /// From here on the directory counts as ours, whatever becomes of this attempt: entries may
+    /// come into it from the moment nginx reads the new files.
+    async fn save_claim(&self) -> Result<(), Failure> {
+        let blank = || Applied::new(self.spec.environment.clone());
+        let mut claimed = self.old.clone().unwrap_or_else(blank);
+        claimed.cache_dirs.clone_from(&self.new.cache_dirs);
+        claimed.made_dirs.clone_from(&self.new.made_dirs);
+        state::save(self.tools, &claimed).await
     }
 
     /// The cache as it was applied, if the environment names another directory now.
@@ -397,6 +429,13 @@ async fn prove(
         Ok((proof.clone(), proof))
     })
     .await
+}
+
+/// The result of a page cache that nothing was asked for.
+fn never_on(run: &mut Run) -> FlagResult {
+    run.skip("swap", "the page cache was never on");
+    let proof = "none of its nginx files says anything".to_owned();
+    FlagResult { enabled: false, changed: false, proof, purged: 0 }
 }
 
 fn absent(what: &str) -> Failure {

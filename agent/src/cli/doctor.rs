@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use hostler_protocol::{CLOCK_SKEW_SECS_MAX, RETURN_SECS_MAX};
 use serde::Serialize;
 
-use super::{Common, Failure, exists, runtime, say};
+use super::{Common, Failure, doctor_ansible, exists, runtime, say};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::identity::{self, Identity, IdentityError, tls};
+use crate::identity::{self, Identity, tls};
 use crate::journal::{self, FREE_BYTES_MIN, Glance, RESERVE_BYTES};
 use crate::net::{self, DialError};
 use crate::observe::Facts;
@@ -31,7 +32,7 @@ enum Output {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum State {
+pub(super) enum State {
     Ok,
     Warning,
     Error,
@@ -39,10 +40,10 @@ enum State {
 
 /// One thing looked at.
 #[derive(Debug, Serialize)]
-struct Finding {
-    check: &'static str,
-    state: State,
-    message: String,
+pub(super) struct Finding {
+    pub(super) check: &'static str,
+    pub(super) state: State,
+    pub(super) message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
 }
@@ -53,11 +54,11 @@ struct Report {
     findings: Vec<Finding>,
 }
 
-fn good(check: &'static str, message: impl Into<String>) -> Finding {
+pub(super) fn good(check: &'static str, message: impl Into<String>) -> Finding {
     Finding { check, state: State::Ok, message: message.into(), hint: None }
 }
 
-fn bad(
+pub(super) fn bad(
     check: &'static str,
     state: State,
     message: impl Into<String>,
@@ -101,6 +102,7 @@ async fn look(config: &Config) -> Vec<Finding> {
     findings.push(space(config));
     findings.extend(policy(config));
     findings.extend(programs(&Facts::gather()));
+    findings.extend(doctor_ansible::look(config).await);
     findings
 }
 
@@ -116,9 +118,15 @@ fn certificate(identity: &Identity, now_us: i64) -> Finding {
         let message = format!("not valid for another {} s: this host's clock is slow", from - now);
         return bad(CHECK, State::Error, message, "Set the clock, and keep it set by NTP.");
     }
+    let returnable = i64::try_from(RETURN_SECS_MAX).unwrap_or(0);
     match until - now {
+        left if left < -returnable => {
+            let message = format!("it ended {} days ago", -left / 86_400);
+            bad(CHECK, State::Error, message, "Enrol again with --replace and a new token.")
+        }
         left if left <= 0 => {
-            bad(CHECK, State::Error, "it has expired", "Enrol again with --replace.")
+            let message = format!("it ended {} h ago", -left / 3600);
+            bad(CHECK, State::Warning, message, "The agent comes back by its key when it runs.")
         }
         left if left < 86_400 => {
             bad(CHECK, State::Warning, format!("valid for {} h more", left / 3600), "")
@@ -138,10 +146,9 @@ async fn reach(controller: &str, identity: &Identity) -> Vec<Finding> {
     let listed: Vec<String> = addresses.iter().map(ToString::to_string).collect();
     let mut findings = vec![good("dns", format!("{controller} is {}", listed.join(", ")))];
     // Not as this host: a second session of it would end the one that is at work.
-    let config = tls::pin_of(&identity.root)
-        .ok_or(IdentityError::Root)
-        .and_then(|pin| Ok(tls::enrolment_config(pin)?.0))
-        .and_then(|config| tls::session_config(identity).map(|_| config));
+    let clock = Clock::system();
+    let config = tls::session_config(identity, &clock)
+        .and_then(|_| tls::return_config(&identity.root, &clock));
     let config = match config {
         Ok(config) => config,
         Err(error) => {
@@ -149,32 +156,68 @@ async fn reach(controller: &str, identity: &Identity) -> Vec<Finding> {
             return findings;
         }
     };
-    let clock = Clock::system();
     for address in addresses {
         let since_ms = clock.monotonic_ms();
-        findings.push(match net::dial(controller, address, &config).await {
+        match net::dial(controller, address, &config).await {
             Ok((endpoint, connection)) => {
                 let took_ms = clock.monotonic_ms() - since_ms;
+                let message = format!("{address} answered over QUIC in {took_ms} ms");
+                findings.push(good("handshake", message));
+                findings.extend(compare_clocks(&connection, identity, &clock).await);
                 connection.close(hostler_protocol::message::close::DONE.into(), b"doctor");
                 net::settle(&endpoint).await;
-                good("handshake", format!("{address} answered over QUIC in {took_ms} ms"))
             }
-            Err(error) => {
-                let hint = match &error {
-                    DialError::Silent { .. } => {
-                        "Is the controller up, and does every firewall between let UDP through?"
-                    }
-                    DialError::Nowhere
-                    | DialError::Resolve { .. }
-                    | DialError::Socket(_)
-                    | DialError::Dial { .. }
-                    | DialError::Handshake { .. } => "",
-                };
-                bad("handshake", State::Error, chain(&error), hint)
-            }
-        });
+            Err(error) => findings.push(unreachable(&error)),
+        }
     }
     findings
+}
+
+fn unreachable(error: &DialError) -> Finding {
+    const CHECK: &str = "handshake";
+    let ended = error.connection_error();
+    if ended.is_some_and(net::is_unknown_there) {
+        let message = "the controller is older than this agent: it cannot take back hosts whose \
+                       certificate has ended, nor tell its time";
+        return bad(CHECK, State::Warning, message, "Upgrade the controller.");
+    }
+    let hint = if ended.is_some_and(net::is_their_certificate_ended) {
+        "This host's clock is more than a day from the controller's: set it."
+    } else if matches!(error, DialError::Silent { .. }) {
+        "Is the controller up, and does every firewall between let UDP through?"
+    } else {
+        ""
+    };
+    bad(CHECK, State::Error, chain(error), hint)
+}
+
+/// How far this host's clock is from the controller's, if that tells.
+async fn compare_clocks(
+    connection: &net::Connection,
+    identity: &Identity,
+    clock: &Clock,
+) -> Option<Finding> {
+    const CHECK: &str = "clock";
+    let asked_us = clock.now_us();
+    let told = identity::controller_clock_us(connection, &identity.card.host).await;
+    let answered_us = clock.now_us();
+    let theirs_us = match told {
+        Ok(theirs_us) => theirs_us,
+        Err(error) => {
+            let message = format!("the controller does not tell its time: {}", chain(&error));
+            return Some(bad(CHECK, State::Warning, message, ""));
+        }
+    };
+    // Its answer was on its way for about half of that time.
+    let ours_us = asked_us.midpoint(answered_us);
+    let ahead_ms = ours_us.saturating_sub(theirs_us) / 1000;
+    let way = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    let message = format!("{} ms {way} the controller's", ahead_ms.unsigned_abs());
+    let is_far = ahead_ms.unsigned_abs() > CLOCK_SKEW_SECS_MAX * 1000;
+    Some(match is_far {
+        true => bad(CHECK, State::Warning, message, "Set the clock, and keep it set by NTP."),
+        false => good(CHECK, message),
+    })
 }
 
 fn time_source() -> Finding {

@@ -9,6 +9,7 @@ use hostler_protocol::join::{JOIN_BYTES_MAX, Join};
 use zeroize::Zeroizing;
 
 use super::{Common, Failure, runtime, say};
+use crate::clock::Clock;
 use crate::config;
 use crate::identity::{self, Enrolment};
 use crate::observe::Facts;
@@ -48,6 +49,7 @@ pub(super) fn enroll(args: Args) -> Result<ExitCode, Failure> {
         hostname: facts.hostname.clone(),
         facts: facts.document(),
         replace: args.replace,
+        clock: Clock::system(),
     };
     let card = runtime()?.block_on(identity::enrol(enrolment))?;
     say(&format!("enrolled as {} ({})\n", card.name, card.host))?;

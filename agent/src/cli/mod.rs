@@ -4,6 +4,7 @@
 //! did not work, 2 the command was not understood.
 
 mod doctor;
+mod doctor_ansible;
 mod enroll;
 mod run;
 

@@ -7,10 +7,13 @@
 //! * no path a job named is touched except through [`fs::Roots`];
 //! * no clock and no randomness: deadlines come in as durations, names as arguments.
 
+pub mod ansible;
 pub mod fake;
 pub mod fastcgi;
+pub mod fpm;
 pub mod fs;
 pub mod links;
+pub mod load;
 pub mod nginx;
 pub mod probe;
 pub mod process;

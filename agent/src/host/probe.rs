@@ -19,8 +19,12 @@ use tokio::net::TcpStream;
 
 /// Most bytes of a body that are kept.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a body that are read at all: nginx stores a page only when it has been read whole.
+const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Name of the header that carries the cache status.
 pub const STATUS_HEADER: &str = "x-hostler-cache";
+/// What probes call themselves.
+pub const USER_AGENT: &str = "hostler-agent";
 
 /// Where probes connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +74,23 @@ pub struct Answer {
     pub status: u16,
     /// The cache status header, if there was one.
     pub cache: Option<String>,
-    /// Whether there is a `Vary` header.
-    pub varies: bool,
-    /// Where it redirects to, if it does.
-    pub location: Option<String>,
+    /// Every header, names in lower case; values that are no text are left out.
+    pub headers: Vec<(String, String)>,
     /// The beginning of the body.
     pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The values of a header, by its name in lower case.
+    pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.headers.iter().filter(move |(own, _)| own == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether there is a `Vary` header.
+    #[must_use]
+    pub fn varies(&self) -> bool {
+        self.values("vary").next().is_some()
+    }
 }
 
 /// Why there is no answer.
@@ -163,7 +178,7 @@ async fn exchange(
     let mut request = Request::builder()
         .uri(probe.path)
         .header(header::HOST, probe.domain)
-        .header(header::USER_AGENT, "hostler-agent")
+        .header(header::USER_AGENT, USER_AGENT)
         .header(header::CONNECTION, "close");
     for (name, value) in probe.headers {
         request = request.header(*name, value);
@@ -174,23 +189,22 @@ async fn exchange(
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(fail)?;
     let answer = async {
         let mut response = sender.send_request(request).await.map_err(fail)?;
-        let mut body = Vec::new();
-        while body.len() < BODY_BYTES_MAX
+        let (mut body, mut length) = (Vec::new(), 0);
+        while length < ANSWER_BYTES_MAX
             && let Some(frame) = response.frame().await
         {
             if let Ok(data) = frame.map_err(fail)?.into_data() {
+                length += data.len();
                 body.extend_from_slice(&data[..data.len().min(BODY_BYTES_MAX - body.len())]);
             }
         }
-        let headers = response.headers();
-        let text = |value: &header::HeaderValue| value.to_str().ok().map(str::to_owned);
-        Ok(Answer {
-            status: response.status().as_u16(),
-            cache: headers.get(STATUS_HEADER).and_then(text),
-            varies: headers.contains_key(header::VARY),
-            location: headers.get(header::LOCATION).and_then(text),
-            body,
-        })
+        let text = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
+        };
+        let headers: Vec<_> = response.headers().iter().filter_map(text).collect();
+        let cache = headers.iter().find(|(name, _)| name == STATUS_HEADER);
+        let cache = cache.map(|(_, value)| value.clone());
+        Ok(Answer { status: response.status().as_u16(), cache, headers, body })
     };
     tokio::pin!(answer);
     tokio::select! {

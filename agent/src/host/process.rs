@@ -2,6 +2,8 @@
 //!
 //! The only `Command::new` of the agent.
 
+mod marks;
+
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,8 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
+pub use marks::end_marked;
+
 /// How long a group may take to end after SIGTERM before it gets SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
+/// Where programs are looked for.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What stands where a secret was.
 const REDACTED: &str = "[redacted]";
 
@@ -26,6 +32,10 @@ pub struct Invocation {
     pub stdout_bytes_max: usize,
     /// Texts replaced in the output tail.
     pub secrets: Vec<String>,
+    /// Variables beside `PATH` and `LC_ALL`, or in their place: nothing else is inherited.
+    pub environment: Vec<(&'static str, String)>,
+    /// What everything the program starts is known by, wherever it goes: see [`end_marked`].
+    pub mark: Option<String>,
 }
 
 /// A program that ended by itself.
@@ -82,8 +92,10 @@ pub async fn run(
     let mut child = Command::new(&program)
         .args(invocation.command.iter().skip(1))
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("PATH", PATH)
         .env("LC_ALL", "C")
+        .envs(invocation.environment.iter().map(|(name, value)| (*name, value.as_str())))
+        .envs(invocation.mark.iter().map(|mark| (marks::VARIABLE, mark.as_str())))
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -115,6 +127,9 @@ pub async fn run(
     };
     let Some(status) = ended else {
         end_group(&mut child).await;
+        if let Some(mark) = &invocation.mark {
+            end_marked(mark);
+        }
         return Err(if cancel.is_cancelled() {
             ProcessError::Cancelled { program }
         } else {
@@ -192,6 +207,8 @@ mod tests {
             timeout: Duration::from_millis(timeout_ms),
             stdout_bytes_max: 64,
             secrets: vec!["hunter2".to_owned()],
+            environment: Vec::new(),
+            mark: None,
         }
     }
 
@@ -230,5 +247,29 @@ mod tests {
         token.cancel();
         let error = run(&sh("sleep 60 & wait", 60_000), &token).await.unwrap_err();
         assert!(matches!(error, ProcessError::Cancelled { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_left_its_group_ends_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let pid_file = directory.path().join("pid");
+        let script = format!("setsid sleep 60 & echo $! > {}; wait", pid_file.display());
+        let mark = directory.path().display().to_string();
+        let cancel = CancellationToken::new();
+        let stop = async {
+            // The pid is whole once its line is.
+            let written = || std::fs::read_to_string(&pid_file).ok().filter(|t| t.ends_with('\n'));
+            while written().is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            cancel.cancel();
+        };
+        let invocation = Invocation { mark: Some(mark), ..sh(&script, 60_000) };
+        let (ended, ()) = tokio::join!(run(&invocation, &cancel), stop);
+        assert!(matches!(ended, Err(ProcessError::Cancelled { .. })), "{ended:?}");
+        let pid = std::fs::read_to_string(&pid_file).unwrap();
+        let state = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        // Gone, or dead and only waiting for somebody to take note of it.
+        assert!(state.as_deref().map_or(true, |stat| stat.contains(") Z ")), "{state:?}");
     }
 }

@@ -1,20 +1,17 @@
 //! A first enrolment: the pin is verified in the handshake, before the secret leaves the host.
 
 use std::path::Path;
-use std::time::Duration;
 
-use hostler_protocol::codec::{self, Decoder, FrameError};
 use hostler_protocol::join::Join;
 use hostler_protocol::message::{EnrolRequest, Enrolled, ToAgent, ToController, close};
 use hostler_protocol::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::exchange::{Exchange, ExchangeError};
 use super::{Card, Identity, IdentityError, files, key, tls};
+use crate::clock::Clock;
 use crate::net::{self, DialError};
-
-/// How long the controller may take to answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What an enrolment needs.
 #[derive(Debug)]
@@ -26,6 +23,7 @@ pub struct Enrolment<'a> {
     pub facts: Vec<u8>,
     /// Replace an identity the host already has.
     pub replace: bool,
+    pub clock: Clock,
 }
 
 /// Why a host could not be enrolled.
@@ -39,15 +37,9 @@ pub enum EnrolError {
     /// No address answered, or what answered is not the controller the join string names.
     #[error("no controller could be reached")]
     Dial(#[source] DialError),
-    /// The connection broke; running the same command again is safe.
-    #[error("the connection broke before the controller answered; try the same command again")]
-    Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// No answer in time; running the same command again is safe.
-    #[error("the controller did not answer in time; try the same command again")]
-    TimedOut,
-    /// The controller answered with something else.
-    #[error("the controller's answer cannot be understood")]
-    Answer(#[source] FrameError),
+    /// No answer came; running the same command again is safe.
+    #[error("no identity was received; try the same command again")]
+    Exchange(#[from] ExchangeError),
     /// The controller answered out of turn.
     #[error("the controller answered with something else than an identity")]
     Unexpected,
@@ -65,13 +57,13 @@ pub enum EnrolError {
 /// Enrols this host and stores its identity.
 ///
 /// # Errors
-/// [`EnrolError`]; the candidate key stays, so that a retry asks for the same identity.
+/// [`EnrolError`]; the new key stays, so that a retry asks for the same identity.
 pub async fn enrol(enrolment: Enrolment<'_>) -> Result<Card, EnrolError> {
-    let Enrolment { join, state_dir, hostname, facts, replace } = enrolment;
+    let Enrolment { join, state_dir, hostname, facts, replace, clock } = enrolment;
     if files::is_enrolled(state_dir) && !replace {
         return Err(EnrolError::AlreadyEnrolled);
     }
-    let key_pem = files::candidate_key(state_dir)?;
+    let key_pem = files::enrolment_key(state_dir)?;
     let request = EnrolRequest {
         version_min: PROTOCOL_VERSION_MIN,
         version_max: PROTOCOL_VERSION,
@@ -81,31 +73,35 @@ pub async fn enrol(enrolment: Enrolment<'_>) -> Result<Card, EnrolError> {
         hostname,
         facts,
     };
-    let (config, seen) = tls::enrolment_config(join.pin)?;
+    let (config, seen) = tls::enrolment_config(join.pin, &clock)?;
     let (endpoint, connection) =
         net::dial_any(&join.addresses, &config).await.map_err(EnrolError::Dial)?;
-    let answer = tokio::time::timeout(ANSWER_TIMEOUT, ask(&connection, request)).await;
+    let answer = ask(&connection, request).await;
     connection.close(close::DONE.into(), b"");
-    let enrolled = answer.map_err(|_| EnrolError::TimedOut)??;
+    let enrolled = answer?;
     net::settle(&endpoint).await;
 
     let pinned = tls::pin_of(&enrolled.root) == Some(join.pin);
     if !pinned || seen.get().as_deref() != Some(enrolled.root.as_slice()) {
         return Err(EnrolError::OtherRoot);
     }
-    let card =
-        Card { host: enrolled.host, name: enrolled.name, controllers: join.addresses.clone() };
+    let card = Card {
+        host: enrolled.host,
+        name: enrolled.name,
+        controllers: join.addresses.clone(),
+        issued_at_us: Some(clock.now_us()),
+    };
     // It must be fit for use before it takes the place of an identity that is.
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
         .map_err(|error| EnrolError::Unfit(Box::new(error)))?;
     let identity = Identity {
         card,
-        chain: enrolled.chain.iter().cloned().map(CertificateDer::from).collect(),
-        root: enrolled.root.clone().into(),
+        chain: enrolled.chain.into_iter().map(CertificateDer::from).collect(),
+        root: enrolled.root.into(),
         key,
     };
-    tls::session_config(&identity).map_err(|error| EnrolError::Unfit(Box::new(error)))?;
-    files::commit(state_dir, &identity.card, &enrolled.chain, &enrolled.root)?;
+    tls::session_config(&identity, &clock).map_err(|error| EnrolError::Unfit(Box::new(error)))?;
+    files::commit_enrolment(state_dir, &identity.card, &identity.chain, &identity.root)?;
     Ok(identity.card)
 }
 
@@ -113,34 +109,19 @@ async fn ask(
     connection: &quinn::Connection,
     request: EnrolRequest,
 ) -> Result<Enrolled, EnrolError> {
-    let lost = |error: Box<dyn std::error::Error + Send + Sync>| EnrolError::Lost(error);
-    let frame = codec::encode(&ToController::Enrol(request)).map_err(EnrolError::Answer)?;
-    let (mut send, mut receive) = connection.open_bi().await.map_err(|e| lost(e.into()))?;
-    send.write_all(&frame).await.map_err(|e| lost(e.into()))?;
-    let mut decoder = Decoder::new();
-    let mut bytes = vec![0; 16 * 1024];
-    loop {
-        if let Some(payload) = decoder.next_payload().map_err(EnrolError::Answer)? {
-            return match codec::decode(&payload).map_err(EnrolError::Answer)? {
-                ToAgent::Enrolled(enrolled) => Ok(enrolled),
-                ToAgent::EnrolRefused { code, message } => {
-                    Err(EnrolError::Refused { code, message })
-                }
-                ToAgent::Welcome(_)
-                | ToAgent::Refused { .. }
-                | ToAgent::HeartbeatAck { .. }
-                | ToAgent::Run { .. }
-                | ToAgent::Cancel { .. }
-                | ToAgent::Ack { .. }
-                | ToAgent::Drain { .. } => Err(EnrolError::Unexpected),
-            };
-        }
-        match receive.read(&mut bytes).await.map_err(|e| lost(e.into()))? {
-            Some(read) => decoder.ingest(&bytes[..read]),
-            None => {
-                decoder.finish().map_err(EnrolError::Answer)?;
-                return Err(lost("the controller ended the stream".into()));
-            }
-        }
+    let mut exchange = Exchange::open(connection).await?;
+    match exchange.ask(&ToController::Enrol(request)).await? {
+        ToAgent::Enrolled(enrolled) => Ok(enrolled),
+        ToAgent::EnrolRefused { code, message } => Err(EnrolError::Refused { code, message }),
+        ToAgent::Welcome(_)
+        | ToAgent::Refused { .. }
+        | ToAgent::HeartbeatAck { .. }
+        | ToAgent::Run { .. }
+        | ToAgent::Cancel { .. }
+        | ToAgent::Ack { .. }
+        | ToAgent::Drain { .. }
+        | ToAgent::Renewed(_)
+        | ToAgent::RenewRefused { .. }
+        | ToAgent::Challenge(_) => Err(EnrolError::Unexpected),
     }
 }

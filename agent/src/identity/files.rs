@@ -1,5 +1,12 @@
-//! The identity's files. `identity.new` is complete, or holds only a candidate key; it becomes
-//! `identity` by a rename.
+//! The identity's files. Three directories may lie beside each other:
+//!
+//! * `identity`: the committed one.
+//! * `identity.new`: an enrolment. It is complete, or holds only a key; complete, it becomes
+//!   `identity` by a rename, at the latest at the next start.
+//! * `identity.candidate`: a renewed certificate with its key. Complete, it waits to be proven and
+//!   becomes `identity` when a session with it was welcomed; incomplete, it is nothing.
+//!
+//! A directory is complete when it has its `identity.json`, which is written last.
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -10,6 +17,8 @@ use data_encoding::BASE64;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use zeroize::Zeroizing;
+
 use super::{Card, Identity, IdentityError, key};
 use crate::journal::JOURNAL_FILE;
 
@@ -17,6 +26,7 @@ use crate::journal::JOURNAL_FILE;
 pub const ACTIONS_DIR: &str = "actions";
 const CURRENT: &str = "identity";
 const NEXT: &str = "identity.new";
+const CANDIDATE: &str = "identity.candidate";
 const BEFORE: &str = "identity.old";
 const KEY: &str = "key.pem";
 const CHAIN: &str = "chain.pem";
@@ -41,7 +51,7 @@ pub fn prepare_state_dir(state_dir: &Path) -> Done<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(failed("look into", state_dir)(error)),
     };
-    let ours = [CURRENT, NEXT, BEFORE, JOURNAL_FILE, ACTIONS_DIR];
+    let ours = [CURRENT, NEXT, CANDIDATE, BEFORE, JOURNAL_FILE, ACTIONS_DIR];
     if foreign && !ours.iter().any(|name| state_dir.join(name).exists()) {
         return Err(IdentityError::StateDirForeign { path: state_dir.to_owned() });
     }
@@ -58,18 +68,44 @@ fn private_dir(path: &Path) -> Done<()> {
 /// Whether the host has an identity.
 #[must_use]
 pub fn is_enrolled(state_dir: &Path) -> bool {
-    state_dir.join(CURRENT).join(CARD).exists() || state_dir.join(NEXT).join(CARD).exists()
+    [CURRENT, NEXT, CANDIDATE].iter().any(|name| is_complete(state_dir, name))
 }
 
-/// Reads the identity, finishing an enrolment that was cut off just before its last step.
+fn is_complete(state_dir: &Path, name: &str) -> bool {
+    state_dir.join(name).join(CARD).exists()
+}
+
+/// Reads the committed identity, finishing an enrolment or a change of certificates that was cut
+/// off just before its last step.
 ///
 /// # Errors
 /// [`IdentityError::NotEnrolled`], or what is wrong with the files.
 pub fn load(state_dir: &Path) -> Done<Identity> {
-    if state_dir.join(NEXT).join(CARD).exists() {
-        install(state_dir)?;
+    if is_complete(state_dir, NEXT) {
+        discard_candidate(state_dir)?;
+        install(state_dir, NEXT)?;
+    } else if is_complete(state_dir, CANDIDATE) && !state_dir.join(CURRENT).exists() {
+        // Only a candidate that was proven takes the committed one's place.
+        install(state_dir, CANDIDATE)?;
     }
-    let dir = state_dir.join(CURRENT);
+    read(&state_dir.join(CURRENT))
+}
+
+/// Reads the candidate, if there is a complete one of this host.
+pub(super) fn load_candidate(state_dir: &Path, committed: &Identity) -> Option<Identity> {
+    if !is_complete(state_dir, CANDIDATE) {
+        return None;
+    }
+    match read(&state_dir.join(CANDIDATE)) {
+        Ok(candidate) => (candidate.card.host == committed.card.host).then_some(candidate),
+        Err(error) => {
+            tracing::warn!(%error, "a renewed certificate cannot be used; there will be another");
+            None
+        }
+    }
+}
+
+fn read(dir: &Path) -> Done<Identity> {
     let card_path = dir.join(CARD);
     let card = match fs::read(&card_path) {
         Ok(card) => card,
@@ -96,13 +132,13 @@ fn damaged(path: &Path, error: &dyn std::fmt::Display) -> IdentityError {
     IdentityError::Damaged { path: path.to_owned(), reason: error.to_string() }
 }
 
-/// The candidate key (PEM): made once, so that a repeated enrolment asks for the same key.
-pub(super) fn candidate_key(state_dir: &Path) -> Done<String> {
+/// The key to enrol with (PEM): made once, so that a repeated enrolment asks for the same key.
+pub(super) fn enrolment_key(state_dir: &Path) -> Done<Zeroizing<String>> {
     prepare_state_dir(state_dir)?;
     let dir = state_dir.join(NEXT);
     private_dir(&dir)?;
     let path = dir.join(KEY);
-    match fs::read_to_string(&path) {
+    match fs::read_to_string(&path).map(Zeroizing::new) {
         Ok(pem) if PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok() => return Ok(pem),
         // Cut off while it was written: nobody has seen its public half.
         Ok(_) => {}
@@ -114,19 +150,60 @@ pub(super) fn candidate_key(state_dir: &Path) -> Done<String> {
     Ok(pem)
 }
 
-/// Puts the answer beside the candidate key and makes it the identity.
-pub(super) fn commit(state_dir: &Path, card: &Card, chain: &[Vec<u8>], root: &[u8]) -> Done<()> {
-    let dir = state_dir.join(NEXT);
+/// Puts the answer beside the key and makes it the identity. A candidate of the identity before is
+/// of no use any more.
+pub(super) fn commit_enrolment(
+    state_dir: &Path,
+    card: &Card,
+    chain: &[CertificateDer<'_>],
+    root: &[u8],
+) -> Done<()> {
+    complete(&state_dir.join(NEXT), card, chain, root)?;
+    discard_candidate(state_dir)?;
+    install(state_dir, NEXT)
+}
+
+/// Stores a renewed certificate with its key, over an older candidate.
+pub(super) fn store_candidate(state_dir: &Path, identity: &Identity, key_pem: &str) -> Done<()> {
+    discard_candidate(state_dir)?;
+    let dir = state_dir.join(CANDIDATE);
+    private_dir(&dir)?;
+    write(&dir.join(KEY), key_pem.as_bytes())?;
+    complete(&dir, &identity.card, &identity.chain, &identity.root)?;
+    sync_dir(state_dir)
+}
+
+/// Makes the candidate, which was proven, the committed identity.
+pub(super) fn commit_candidate(state_dir: &Path) -> Done<()> {
+    let (candidate, current) = (state_dir.join(CANDIDATE), state_dir.join(CURRENT));
+    if current.exists() && read(&current)?.card.host != read(&candidate)?.card.host {
+        return Err(IdentityError::Replaced { path: current });
+    }
+    install(state_dir, CANDIDATE)
+}
+
+/// Removes the candidate, if there is one; what makes it complete goes first.
+pub(super) fn discard_candidate(state_dir: &Path) -> Done<()> {
+    let dir = state_dir.join(CANDIDATE);
+    let card = dir.join(CARD);
+    match fs::remove_file(&card) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(failed("remove", &card)(error)),
+    }
+    remove(&dir)
+}
+
+fn complete(dir: &Path, card: &Card, chain: &[CertificateDer<'_>], root: &[u8]) -> Done<()> {
     let pem: String = chain.iter().map(|certificate| pem(certificate)).collect();
     write(&dir.join(CHAIN), pem.as_bytes())?;
     write(&dir.join(ROOT), root)?;
     // The last one: its presence says that the directory is complete.
-    write(&dir.join(CARD), &hostler_protocol::job::write(card))?;
-    install(state_dir)
+    write(&dir.join(CARD), &hostler_protocol::job::write(card))
 }
 
-fn install(state_dir: &Path) -> Done<()> {
-    let [current, next, before] = [CURRENT, NEXT, BEFORE].map(|name| state_dir.join(name));
+fn install(state_dir: &Path, from: &str) -> Done<()> {
+    let [current, next, before] = [CURRENT, from, BEFORE].map(|name| state_dir.join(name));
     remove(&before)?;
     match fs::rename(&current, &before) {
         Ok(()) => {}
@@ -178,63 +255,5 @@ fn pem(certificate: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn card(name: &str) -> Card {
-        let host = "host_00000000000000000000000001".parse().unwrap();
-        Card { host, name: name.to_owned(), controllers: vec!["c.example:7443".to_owned()] }
-    }
-
-    #[test]
-    fn the_candidate_key_stays_the_same_until_it_is_certified() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("state");
-        assert!(matches!(load(&state), Err(IdentityError::NotEnrolled { .. })));
-        let first = candidate_key(&state).unwrap();
-        assert_eq!(candidate_key(&state).unwrap(), first);
-        assert!(!is_enrolled(&state), "a candidate is not an identity");
-
-        commit(&state, &card("web-1"), &[vec![1; 100], vec![2; 10]], &[3; 5]).unwrap();
-        let identity = load(&state).unwrap();
-        assert_eq!(identity.card, card("web-1"));
-        assert_eq!(identity.chain[0].as_ref(), vec![1; 100]);
-        assert_eq!((identity.chain.len(), identity.root.as_ref()), (2, &[3u8; 5][..]));
-        let mode = |path: &str| fs::metadata(state.join(path)).unwrap().permissions().mode();
-        assert_eq!(mode("identity/key.pem") & 0o777, 0o600);
-        assert_eq!(mode("identity") & 0o777, 0o700);
-        assert_ne!(candidate_key(&state).unwrap(), first, "a new enrolment has a new key");
-    }
-
-    #[test]
-    fn a_directory_of_other_things_is_not_closed() {
-        let dir = tempfile::tempdir().unwrap();
-        let open = fs::Permissions::from_mode(0o755);
-        fs::set_permissions(dir.path(), open.clone()).unwrap();
-        fs::write(dir.path().join("index.php"), "").unwrap();
-        for refused in [prepare_state_dir(dir.path()), candidate_key(dir.path()).map(drop)] {
-            assert!(matches!(refused, Err(IdentityError::StateDirForeign { .. })), "{refused:?}");
-        }
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(dir.path()), 0o755, "a directory of others was closed");
-        fs::remove_file(dir.path().join("index.php")).unwrap();
-        candidate_key(dir.path()).unwrap();
-        fs::set_permissions(dir.path(), open).unwrap();
-        prepare_state_dir(dir.path()).unwrap();
-        assert_eq!(mode(dir.path()), 0o700, "the agent's own directory is not closed");
-    }
-
-    #[test]
-    fn an_enrolment_cut_off_before_its_last_step_is_finished() {
-        let dir = tempfile::tempdir().unwrap();
-        candidate_key(dir.path()).unwrap();
-        commit(dir.path(), &card("old"), &[vec![1]], &[1]).unwrap();
-        candidate_key(dir.path()).unwrap();
-        let next = dir.path().join(NEXT);
-        write(&next.join(CHAIN), pem(&[9]).as_bytes()).unwrap();
-        write(&next.join(ROOT), &[9]).unwrap();
-        assert_eq!(load(dir.path()).unwrap().card, card("old"), "incomplete: the old one counts");
-        write(&next.join(CARD), &hostler_protocol::job::write(&card("new"))).unwrap();
-        assert_eq!(load(dir.path()).unwrap().card, card("new"));
-    }
-}
+#[path = "files_tests.rs"]
+mod tests;

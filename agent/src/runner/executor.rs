@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{JobSpec, Outcome, Progress, StepReport};
+use hostler_protocol::job::{JobDoc, Outcome, Progress, StepReport};
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use crate::actions::{Actions, JobContext, ProgressSink};
 #[derive(Debug)]
 pub struct Work {
     pub attempt: AttemptRef,
-    pub spec: JobSpec,
+    pub doc: JobDoc,
     /// Fires when the attempt is to stop and leave a defined state.
     pub cancel: CancellationToken,
     /// Where progress goes; a full channel may be waited for.
@@ -41,9 +41,9 @@ pub type Executor = Arc<dyn Worker>;
 impl Worker for Actions {
     fn run(&self, work: Work) -> BoxFuture<'static, Outcome> {
         let actions = self.clone();
-        let Work { attempt, spec, cancel, progress } = work;
+        let Work { attempt, doc, cancel, progress } = work;
         let context = JobContext { attempt, cancel, progress: ProgressSink(progress) };
-        async move { Actions::run(&actions, spec, context).await }.boxed()
+        async move { Actions::run(&actions, doc, context).await }.boxed()
     }
 
     fn put_right(&self, environment: EnvironmentId) -> BoxFuture<'static, Vec<StepReport>> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use hostler_protocol::id::BootId;
-use hostler_protocol::job::{JobSpec, Progress, StepReport};
+use hostler_protocol::job::{JobDoc, Progress, StepReport};
 use hostler_protocol::message::{AttemptRef, ToController};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
@@ -242,12 +242,13 @@ impl Shell {
         });
     }
 
-    fn start(&mut self, attempt: AttemptRef, spec: JobSpec) {
-        tracing::info!(job = %attempt.job, attempt = attempt.attempt, kind = spec.job_type().as_str(), "job starts");
+    fn start(&mut self, attempt: AttemptRef, doc: JobDoc) {
+        let (kind, executor) = (doc.spec.job_type().as_str(), doc.executor.as_str());
+        tracing::info!(job = %attempt.job, attempt = attempt.attempt, kind, executor, "job starts");
         let cancel = CancellationToken::new();
         let (progress, lines) = mpsc::channel(PROGRESS_MAX);
-        let environment = spec.environment().id.clone();
-        let work = Work { attempt: attempt.clone(), spec, cancel: cancel.clone(), progress };
+        let environment = doc.spec.environment().id.clone();
+        let work = Work { attempt: attempt.clone(), doc, cancel: cancel.clone(), progress };
         let action = tokio::spawn(self.executor.run(work));
         let abort = action.abort_handle();
         let events = self.events.clone();

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{PipeEnd, Session, Status, chain};
+use crate::identity::{Keeper, Shown};
 use crate::net;
 use crate::runner::pipe::{FromRunner, Introduction, PipeError, ToRunner};
 
@@ -40,7 +41,15 @@ pub(super) struct Served {
 #[derive(Debug)]
 pub(super) enum End {
     Stopped,
-    Lost { code: Option<u32>, reason: String },
+    /// To come back at once, showing another identity.
+    Switched {
+        reason: String,
+    },
+    Lost {
+        code: Option<u32>,
+        ended: bool,
+        reason: String,
+    },
 }
 
 enum Event {
@@ -55,30 +64,40 @@ enum Event {
 pub(super) struct Link<'a> {
     connection: Connection,
     session: &'a Session,
+    pub(super) keeper: &'a mut Keeper,
+    /// Which identity this connection shows; committed once it is welcomed.
+    pub(super) shown: Shown,
     pipe: &'a mut PipeEnd,
     stop: CancellationToken,
-    core: Core,
+    pub(super) core: Core,
     /// Where frames for each channel go.
     channels: HashMap<ChannelId, mpsc::Sender<Vec<u8>>>,
     control: Option<JoinHandle<()>>,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     accepted: u64,
-    served: Served,
+    pub(super) served: Served,
+    /// Why the connection is to end at once.
+    pub(super) switch: Option<String>,
 }
 
 impl<'a> Link<'a> {
     pub(super) fn new(
         connection: Connection,
         session: &'a Session,
+        keeper: &'a mut Keeper,
+        shown: Shown,
         pipe: &'a mut PipeEnd,
         stop: CancellationToken,
     ) -> Self {
         let (events, inbox) = mpsc::channel(EVENTS_MAX);
-        let end = End::Lost { code: None, reason: "the connection broke".to_owned() };
+        let reason = "the connection broke".to_owned();
+        let end = End::Lost { code: None, ended: false, reason };
         Self {
             connection,
             session,
+            keeper,
+            shown,
             pipe,
             stop,
             core: Core::new(),
@@ -88,6 +107,7 @@ impl<'a> Link<'a> {
             inbox,
             accepted: 0,
             served: Served { established_ms: None, retry_after_ms: None, end },
+            switch: None,
         }
     }
 
@@ -103,6 +123,7 @@ impl<'a> Link<'a> {
                 .core
                 .next_timeout()
                 .map_or(u64::MAX, |due| due.saturating_sub(self.session.clock.monotonic_ms()));
+            let certificate_ms = self.certificate_ms();
             open = tokio::select! {
                 event = self.inbox.recv() => match event {
                     Some(event) => self.event(event).await?,
@@ -123,7 +144,17 @@ impl<'a> Link<'a> {
                 () = tokio::time::sleep(Duration::from_millis(wait_ms)) => {
                     self.step(Input::Timeout).await?
                 }
+                () = sleep_ms(certificate_ms), if certificate_ms.is_some() => {
+                    match self.certificate_due().await {
+                        Some(input) => self.step(input).await?,
+                        None => true,
+                    }
+                }
             };
+            if let (true, Some(reason)) = (open, self.switch.take()) {
+                self.served.end = End::Switched { reason: reason.clone() };
+                open = self.step(Input::Stop { reason }).await?;
+            }
         }
         acceptor.abort();
         Ok(self.served)
@@ -189,17 +220,22 @@ impl<'a> Link<'a> {
                 Effect::Established { version, controller, epoch } => {
                     tracing::info!(%controller, epoch, version, peer = %self.connection.remote_address(), "connected to the controller");
                     self.served.established_ms = Some(now_ms);
+                    self.identity_welcomed().await;
                     self.session.status.send_replace(Status::Connected { epoch });
                     self.pipe.say(&ToRunner::Online).await?;
                 }
                 Effect::ToRunner(message) => self.pipe.say(&ToRunner::Message(message)).await?,
+                Effect::Renewed { chain } => self.renewed(chain).await,
+                Effect::RenewRefused { code, message } => self.renewal_refused(&code, &message),
+                Effect::RenewUnanswered => self.renewal_unanswered(),
                 Effect::RetryAfter { retry_after_ms } => {
                     tracing::info!(retry_after_ms, "the controller is about to stop");
                     self.served.retry_after_ms = Some(retry_after_ms);
                 }
                 Effect::Refused { code, message } => {
                     let reason = format!("the controller refused this agent: {message} ({code})");
-                    self.served.end = End::Lost { code: Some(close::VERSION), reason };
+                    let code = Some(close::VERSION);
+                    self.served.end = End::Lost { code, ended: false, reason };
                 }
                 Effect::Close { code, reason } => {
                     self.close(code, &reason).await;
@@ -252,9 +288,13 @@ impl<'a> Link<'a> {
         if let Some(error) = self.connection.close_reason() {
             return self.lost(&error);
         }
-        let said = matches!(&self.served.end, End::Lost { code: Some(_), .. } | End::Stopped);
+        let said = match &self.served.end {
+            End::Lost { code, .. } => code.is_some(),
+            End::Stopped | End::Switched { .. } => true,
+        };
         if !said {
-            self.served.end = End::Lost { code: None, reason: reason.to_owned() };
+            let reason = reason.to_owned();
+            self.served.end = End::Lost { code: None, ended: false, reason };
         }
         self.channels.clear();
         if let Some(control) = self.control.take()
@@ -266,8 +306,13 @@ impl<'a> Link<'a> {
     }
 
     fn lost(&mut self, error: &quinn::ConnectionError) {
-        self.served.end = End::Lost { code: net::close_code(error), reason: chain(error) };
+        let (code, ended) = (net::close_code(error), net::is_our_certificate_ended(error));
+        self.served.end = End::Lost { code, ended, reason: chain(error) };
     }
+}
+
+async fn sleep_ms(wait_ms: Option<u64>) {
+    tokio::time::sleep(Duration::from_millis(wait_ms.unwrap_or(0))).await;
 }
 
 async fn accept(connection: Connection, events: mpsc::Sender<Event>) {

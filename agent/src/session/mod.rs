@@ -1,9 +1,11 @@
 //! The agent's sessions, one after another: dial, serve, wait, dial again, for ever.
 //!
-//! [`link`] carries one connection; the rules are `hostler_protocol::session::agent`'s. Nothing
-//! here ends the agent: a host that is not wanted now may be wanted later.
+//! [`link`] carries one connection; the rules are `hostler_protocol::session::agent`'s, and which
+//! identity is shown is the [`Keeper`]'s. Nothing here ends the agent: a host that is not wanted
+//! now may be wanted later.
 
 mod backoff;
+mod certificate;
 mod link;
 
 use std::time::Duration;
@@ -12,11 +14,12 @@ use hostler_protocol::message::close;
 use tokio::io::{DuplexStream, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::backoff::Backoff;
-use self::link::{End, Link};
+use self::link::{End, Link, Served};
 use crate::clock::Clock;
-use crate::identity::{Identity, IdentityError, tls};
+use crate::identity::{IdentityError, Keeper, Loss, Shown};
 use crate::net;
 use crate::runner::pipe::{self, FromRunner, PipeError, PipeReader, ToRunner};
 
@@ -45,7 +48,6 @@ pub enum Status {
 
 /// What a session is made of.
 pub struct Session {
-    pub identity: Identity,
     /// Tried in this order, `host:port`.
     pub controllers: Vec<String>,
     /// The facts document of the `Hello`.
@@ -68,13 +70,15 @@ pub enum SessionError {
 struct PipeEnd {
     send: WriteHalf<DuplexStream>,
     messages: mpsc::Receiver<Result<FromRunner, PipeError>>,
+    /// Holds the other half: with it the pipe ends, and the runner with the pipe.
+    _reader: AbortOnDropHandle<()>,
 }
 
 impl PipeEnd {
     fn new(pipe: DuplexStream) -> Self {
         let (reading, send) = tokio::io::split(pipe);
         let (says, messages) = mpsc::channel(PIPE_MESSAGES_MAX);
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             let mut reader = PipeReader::new(reading);
             while let Some(message) = reader.next().await.transpose() {
                 let broken = message.is_err();
@@ -83,7 +87,7 @@ impl PipeEnd {
                 }
             }
         });
-        Self { send, messages }
+        Self { send, messages, _reader: AbortOnDropHandle::new(reader) }
     }
 
     async fn say(&mut self, message: &ToRunner) -> Result<(), PipeError> {
@@ -107,6 +111,16 @@ impl PipeEnd {
     }
 }
 
+/// Why there is no session, and what comes next.
+struct Lost {
+    code: Option<u32>,
+    reason: String,
+    /// How long the controller asked to stay away.
+    asked_ms: Option<u64>,
+    /// There is another way that is worth trying at once.
+    at_once: bool,
+}
+
 impl Session {
     /// Keeps a session until `stop` fires.
     ///
@@ -114,46 +128,81 @@ impl Session {
     /// [`SessionError`]; everything that can pass by itself is waited for instead.
     pub async fn run(
         self,
+        mut keeper: Keeper,
         pipe: DuplexStream,
         stop: CancellationToken,
     ) -> Result<(), SessionError> {
-        let config = tls::session_config(&self.identity)?;
         let mut pipe = PipeEnd::new(pipe);
         let mut backoff = Backoff::new();
         loop {
             self.status.send_replace(Status::Connecting);
-            let dialled = tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                dialled = pipe.discard_until(net::dial_any(&self.controllers, &config)) => dialled,
-            };
-            let (reason, code, asked_ms) = match dialled.map_err(SessionError::Runner)? {
-                Err(error) => {
-                    let code = error.close_code();
-                    (chain(&error), code, None)
-                }
-                Ok((endpoint, connection)) => {
-                    let link = Link::new(connection, &self, &mut pipe, stop.clone());
-                    let served = link.serve().await.map_err(SessionError::Runner)?;
-                    net::settle(&endpoint).await;
-                    let now_ms = self.clock.monotonic_ms();
-                    if served.established_ms.is_some_and(|since| backoff.is_stable(since, now_ms)) {
-                        backoff.reset();
-                    }
-                    match served.end {
-                        End::Stopped => return Ok(()),
-                        End::Lost { code, reason } => (reason, code, served.retry_after_ms),
-                    }
-                }
-            };
-            let wait_ms = self.wait_ms(&mut backoff, code, asked_ms);
-            report(code, &reason, wait_ms);
-            self.status.send_replace(Status::Waiting { wait_ms, reason });
+            let connected = Box::pin(self.connect(&mut keeper, &mut pipe, &mut backoff, &stop));
+            let Some(lost) = connected.await? else { return Ok(()) };
+            if lost.at_once {
+                tracing::info!(reason = lost.reason, "connecting anew");
+                continue;
+            }
+            let wait_ms = self.wait_ms(&mut backoff, lost.code, lost.asked_ms);
+            report(lost.code, &lost.reason, wait_ms);
+            self.status.send_replace(Status::Waiting { wait_ms, reason: lost.reason });
             let wait = tokio::time::sleep(Duration::from_millis(wait_ms));
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 waited = pipe.discard_until(wait) => waited.map_err(SessionError::Runner)?,
             }
         }
+    }
+
+    /// Connects and serves the connection to its end; `None` when the agent is to stop.
+    async fn connect(
+        &self,
+        keeper: &mut Keeper,
+        pipe: &mut PipeEnd,
+        backoff: &mut Backoff,
+        stop: &CancellationToken,
+    ) -> Result<Option<Lost>, SessionError> {
+        if keeper.must_return() {
+            let returned = tokio::select! {
+                () = stop.cancelled() => return Ok(None),
+                returned = pipe.discard_until(keeper.come_back(&self.controllers)) => returned,
+            };
+            return Ok(Some(certificate::returned(
+                returned.map_err(SessionError::Runner)?,
+                backoff,
+            )));
+        }
+        let shown = keeper.shown();
+        let config = keeper.config(shown)?;
+        let dialled = tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            dialled = pipe.discard_until(net::dial_any(&self.controllers, &config)) => dialled,
+        };
+        let (endpoint, connection) = match dialled.map_err(SessionError::Runner)? {
+            Ok(connected) => connected,
+            Err(error) => {
+                let ended = error.connection_error().is_some_and(net::is_our_certificate_ended);
+                let (code, reason) = (error.close_code(), chain(&error));
+                return Ok(Some(lost(keeper, shown, code, ended, reason)));
+            }
+        };
+        let link = Link::new(connection, self, keeper, shown, pipe, stop.clone());
+        let Served { established_ms, retry_after_ms, end } =
+            link.serve().await.map_err(SessionError::Runner)?;
+        net::settle(&endpoint).await;
+        let now_ms = self.clock.monotonic_ms();
+        if established_ms.is_some_and(|since| backoff.is_stable(since, now_ms)) {
+            backoff.reset();
+        }
+        Ok(match end {
+            End::Stopped => None,
+            End::Switched { reason } => {
+                Some(Lost { code: None, reason, asked_ms: None, at_once: true })
+            }
+            End::Lost { code, ended, reason } => {
+                let lost = lost(keeper, shown, code, ended, reason);
+                Some(Lost { asked_ms: retry_after_ms, ..lost })
+            }
+        })
     }
 
     fn wait_ms(&self, backoff: &mut Backoff, code: Option<u32>, asked_ms: Option<u64>) -> u64 {
@@ -173,6 +222,17 @@ impl Session {
     }
 }
 
+/// A connection that was not made or did not last, as the keeper of the identity sees it.
+fn lost(keeper: &mut Keeper, shown: Shown, code: Option<u32>, ended: bool, reason: String) -> Lost {
+    let loss = match (ended, code) {
+        (true, _) => Loss::Ended,
+        (false, Some(close::UNAUTHENTICATED)) => Loss::Unknown,
+        (false, _) => Loss::Other,
+    };
+    let at_once = keeper.lost(shown, loss);
+    Lost { code, reason, asked_ms: None, at_once }
+}
+
 fn report(code: Option<u32>, reason: &str, wait_ms: u64) {
     match code {
         Some(close::REVOKED) => tracing::error!(
@@ -183,7 +243,7 @@ fn report(code: Option<u32>, reason: &str, wait_ms: u64) {
         Some(close::UNAUTHENTICATED) => tracing::error!(
             wait_ms,
             reason,
-            "the controller does not know this host's certificate; was it enrolled elsewhere, or has it expired?"
+            "the controller does not know this host's certificate; was the host revoked, or enrolled elsewhere?"
         ),
         Some(close::VERSION) => {
             tracing::error!(wait_ms, reason, "controller and agent share no protocol version");

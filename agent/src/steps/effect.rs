@@ -7,16 +7,14 @@
 
 use std::time::Duration;
 
-use hostler_protocol::job::{CacheStatus, Code, EnvironmentDoc, FastcgiDoc, HealthDoc};
+use hostler_protocol::job::{CacheStatus, Code, HealthDoc};
 
-use super::keys::KeyFormat;
+use super::live::{Kind, Live};
 use super::origin;
-use super::render::{generation_path, probe_key};
-use super::run::{Failure, blocking};
-use super::state::AppliedNginx;
+use super::render::generation_path;
+use super::run::Failure;
 use super::tools::Tools;
-use crate::host::fastcgi;
-use crate::host::probe::{self, Answer, Origin, Probe};
+use crate::host::probe::Answer;
 
 /// Longest wait for old workers to stop answering.
 const EFFECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,68 +22,13 @@ const POLL: Duration = Duration::from_millis(20);
 /// Time limit of one generation probe.
 const GENERATION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A configuration that can be asked.
-#[derive(Debug, Clone)]
-pub struct Live {
-    pub environment: EnvironmentDoc,
-    pub origin: Origin,
-    pub generation: u64,
-    pub secret: String,
-}
-
-impl Live {
-    /// The configuration that is applied.
-    #[must_use]
-    pub fn new(environment: &EnvironmentDoc, origin: Origin, nginx: &AppliedNginx) -> Self {
-        Self {
-            environment: environment.clone(),
-            origin,
-            generation: nginx.generation,
-            secret: nginx.secret.clone(),
-        }
-    }
-
-    /// A site none of our files speaks for: it is asked as a visitor asks.
-    #[must_use]
-    pub fn plain(environment: &EnvironmentDoc, origin: Origin) -> Self {
-        let nothing = AppliedNginx { generation: 0, secret: String::new(), enabled: false };
-        Self::new(environment, origin, &nothing)
-    }
-
-    /// Whether a probe has no cache key of its own here.
-    fn is_plain(&self) -> bool {
-        self.secret.is_empty()
-    }
-
-    async fn get(
-        &self,
-        mode: &str,
-        nonce: &str,
-        path: &str,
-        timeout: Duration,
-    ) -> Result<Answer, Failure> {
-        let headers = [
-            ("x-hostler-probe", format!("{mode}:{}", self.secret)),
-            ("x-hostler-nonce", nonce.to_owned()),
-        ];
-        let probe = Probe {
-            origin: &self.origin,
-            domain: &self.environment.domain,
-            path,
-            headers: if self.is_plain() { &[] } else { &headers },
-            timeout,
-        };
-        Ok(probe::get(&probe).await?)
-    }
-}
-
 /// The generation that answers; `None` when something else does.
 ///
 /// # Errors
 /// `PROBE_FAILED`.
 pub async fn generation(live: &Live) -> Result<Option<u64>, Failure> {
     let path = generation_path(&live.environment);
-    let answer = live.get("generation", "", &path, GENERATION_TIMEOUT).await?;
+    let answer = live.ask(Kind::Generation, &path, &[], GENERATION_TIMEOUT).await?;
     let text = String::from_utf8_lossy(&answer.body);
     Ok((answer.status == 200).then(|| text.trim().parse().ok()).flatten())
 }
@@ -93,7 +36,7 @@ pub async fn generation(live: &Live) -> Result<Option<u64>, Failure> {
 /// The origin a request for the generation is redirected to, if that speaks another scheme.
 pub async fn elsewhere(live: &Live) -> Option<String> {
     let path = generation_path(&live.environment);
-    let answer = live.get("generation", "", &path, GENERATION_TIMEOUT).await.ok()?;
+    let answer = live.ask(Kind::Generation, &path, &[], GENERATION_TIMEOUT).await.ok()?;
     origin::elsewhere(&live.origin, &answer)
 }
 
@@ -107,8 +50,8 @@ pub struct Peek {
 
 /// What a visitor's request for a page would be answered from; stores nothing.
 pub async fn peek(live: &Live, uri: &str, timeout: Duration) -> Peek {
-    match live.get("peek", "", uri, timeout).await {
-        Ok(answer) => Peek { status: status(answer.cache.as_deref()), varies: answer.varies },
+    match live.ask(Kind::Peek, uri, &[], timeout).await {
+        Ok(answer) => Peek { status: status(answer.cache.as_deref()), varies: answer.varies() },
         Err(_) => Peek { status: CacheStatus::Unknown, varies: false },
     }
 }
@@ -130,9 +73,9 @@ pub async fn health(tools: &Tools, live: &Live) -> Result<Answer, Failure> {
     let nonce = hex::encode(tools.clock.random::<8>());
     let HealthDoc { path, timeout_ms, .. } = &live.environment.health;
     let timeout = Duration::from_millis(u64::from(*timeout_ms));
-    let answer = live.get("effect", &nonce, path, timeout).await;
-    remove_probe_entry(tools, live, &nonce).await?;
-    answer
+    let answer = live.ask(Kind::Effect { nonce: &nonce }, path, &[], timeout).await;
+    live.remove_probe_entry(tools, &nonce, path).await?;
+    Ok(answer?)
 }
 
 /// Proves that requests go through the cache, or past it. Waits for old workers to leave.
@@ -173,43 +116,17 @@ async fn observe(tools: &Tools, live: &Live) -> Result<Observed, Failure> {
     let nonce = hex::encode(tools.clock.random::<8>());
     let HealthDoc { path, timeout_ms, .. } = &live.environment.health;
     let timeout = Duration::from_millis(u64::from(*timeout_ms));
-    let first = live.get("effect", &nonce, path, timeout).await;
-    let second = live.get("effect", &nonce, path, timeout).await;
+    let kind = Kind::Effect { nonce: &nonce };
+    let first = live.ask(kind, path, &[], timeout).await;
+    let second = live.ask(kind, path, &[], timeout).await;
     // A probe that got no answer in time may have stored one all the same.
-    remove_probe_entry(tools, live, &nonce).await?;
+    live.remove_probe_entry(tools, &nonce, path).await?;
     let (first, second) = (first?, second?);
     Ok(Observed {
         first: status(first.cache.as_deref()),
         second: status(second.cache.as_deref()),
         http: second.status,
     })
-}
-
-async fn remove_probe_entry(tools: &Tools, live: &Live, nonce: &str) -> Result<(), Failure> {
-    if live.is_plain() {
-        return Ok(());
-    }
-    let Some(FastcgiDoc { cache_dir, key_format, .. }) = live.environment.fastcgi.clone() else {
-        return Ok(());
-    };
-    let environment = &live.environment;
-    let key = KeyFormat::parse(&key_format)?.expand(
-        live.origin.scheme(),
-        "GET",
-        &environment.domain,
-        &environment.health.path,
-    );
-    let key = probe_key(nonce, &key);
-    let roots = tools.roots.clone();
-    blocking(move || {
-        // No directory, no entry.
-        let Ok(cache) = roots.dir(cache_dir.as_ref()) else { return Ok(()) };
-        match fastcgi::find(&cache, key.as_bytes())? {
-            Some(entry) => entry.remove().map(|_| ()),
-            None => Ok(()),
-        }
-    })
-    .await
 }
 
 /// What was observed, in words a person can check.

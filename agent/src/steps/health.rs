@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use hostler_protocol::job::Code;
 
-use super::effect::{self, Live};
+use super::effect;
+use super::live::Live;
 use super::run::{Failure, Run};
 use super::tools::Tools;
 

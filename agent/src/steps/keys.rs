@@ -1,17 +1,21 @@
-//! From a URL to the cache keys it may be stored under.
+//! From a URL to the cache keys it may be stored under, and back.
 //!
 //! The key format may use `$scheme`, `$request_method`, `$host` and `$request_uri`; anything
 //! else could not be computed from a URL. A URL stands for the page, so its keys are those of
-//! both schemes (a proxy in front may end TLS), of GET and HEAD, and of both spellings of percent
-//! escapes.
+//! both schemes (a proxy in front may end TLS), of GET and HEAD, of both spellings of percent
+//! escapes, and with and without the arguments that only say where a visitor came from.
 
 use hostler_protocol::job::Code;
 
+use super::page_url::PageUrl;
 use super::run::Failure;
 
-/// Longest URL that is taken, in bytes.
-const URL_BYTES_MAX: usize = 8 * 1024;
 const VARIABLES: [&str; 4] = ["$request_method", "$request_uri", "$scheme", "$host"];
+
+/// As `$scheme` says; the longer one first, since it begins like the other.
+const SCHEMES: [&str; 2] = ["https", "http"];
+/// What we have nginx store answers to.
+const METHODS: [&str; 2] = ["GET", "HEAD"];
 
 /// A key format taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,19 +89,26 @@ impl KeyFormat {
             .collect()
     }
 
+    /// The format as it is written into a configuration: with another variable for the URI, and so
+    /// that no name runs into what follows it.
+    #[must_use]
+    pub fn render(&self, uri_variable: &str) -> String {
+        self.expand("${scheme}", "${request_method}", "${host}", &format!("${{{uri_variable}}}"))
+    }
+
     /// Every key the page of a URL may be stored under, each once.
     #[must_use]
     pub fn keys(&self, url: &PageUrl) -> Vec<Vec<u8>> {
-        self.keys_in(url, &["http", "https"])
+        self.keys_in(url, &SCHEMES)
     }
 
     /// Those of requests in these schemes.
     #[must_use]
     pub fn keys_in(&self, url: &PageUrl, schemes: &[&str]) -> Vec<Vec<u8>> {
         let mut keys = Vec::new();
-        for uri in [url.uri.clone(), escapes(&url.uri, true), escapes(&url.uri, false)] {
+        for uri in url.spellings() {
             for scheme in schemes {
-                for method in ["GET", "HEAD"] {
+                for method in METHODS {
                     let key = self.expand(scheme, method, &url.host, &uri).into_bytes();
                     if !keys.contains(&key) {
                         keys.push(key);
@@ -107,73 +118,78 @@ impl KeyFormat {
         }
         keys
     }
+
+    /// What a key of that domain was made of; `None` for another domain's, or one that was not
+    /// made by this format.
+    #[must_use]
+    pub fn read<'k>(&self, key: &'k [u8], domain: &str) -> Option<Read<'k>> {
+        let key = std::str::from_utf8(key).ok()?;
+        take(&self.0, key, domain, Partial::default()).and_then(|found| {
+            Some(Read { scheme: found.scheme, method: found.method, uri: found.uri? })
+        })
+    }
+}
+
+/// What a key was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Read<'k> {
+    /// `None` where the format does not say.
+    pub scheme: Option<&'k str>,
+    /// `None` where the format does not say.
+    pub method: Option<&'k str>,
+    pub uri: &'k str,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Partial<'k> {
+    scheme: Option<&'k str>,
+    method: Option<&'k str>,
+    uri: Option<&'k str>,
+}
+
+/// Matches the rest of a key against the rest of a format.
+fn take<'k>(
+    parts: &[Part],
+    rest: &'k str,
+    domain: &str,
+    found: Partial<'k>,
+) -> Option<Partial<'k>> {
+    let Some((part, parts)) = parts.split_first() else {
+        return rest.is_empty().then_some(found);
+    };
+    let one_of = |words: &[&str], before: Option<&str>, keep: fn(&mut Partial<'k>, &'k str)| {
+        words.iter().find_map(|word| {
+            let (value, rest) = rest.split_at_checked(word.len())?;
+            let same = value == *word && before.is_none_or(|before| before == value);
+            let mut found = found;
+            keep(&mut found, value);
+            if same { take(parts, rest, domain, found) } else { None }
+        })
+    };
+    match part {
+        Part::Literal(text) => take(parts, rest.strip_prefix(text.as_str())?, domain, found),
+        Part::Host => take(parts, rest.strip_prefix(domain)?, domain, found),
+        Part::Scheme => one_of(&SCHEMES, found.scheme, |found, value| found.scheme = Some(value)),
+        Part::Method => one_of(&METHODS, found.method, |found, value| found.method = Some(value)),
+        Part::Uri if !rest.starts_with('/') => None,
+        Part::Uri => {
+            let ends = match parts.is_empty() {
+                true => rest.len()..rest.len() + 1,
+                false => 1..rest.len() + 1,
+            };
+            ends.rev().find_map(|end| {
+                let (value, rest) = rest.split_at_checked(end)?;
+                let same = found.uri.is_none_or(|before| before == value);
+                let found = Partial { uri: Some(value), ..found };
+                if same { take(parts, rest, domain, found) } else { None }
+            })
+        }
+    }
 }
 
 fn variable_at(text: &str, name: &str) -> bool {
     text.strip_prefix(name)
         .is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'))
-}
-
-/// An absolute URL as far as a cache cares.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PageUrl {
-    /// `http` or `https`.
-    pub scheme: &'static str,
-    /// Lower case, without port: as nginx's `$host`.
-    pub host: String,
-    /// Path and query as a browser sends them: as nginx's `$request_uri`.
-    pub uri: String,
-}
-
-impl PageUrl {
-    /// Reads an absolute `http` or `https` URL; `None` when it is none.
-    #[must_use]
-    pub fn parse(url: &str) -> Option<Self> {
-        if url.len() > URL_BYTES_MAX {
-            return None;
-        }
-        let (scheme, rest) = url.split_once("://")?;
-        let scheme =
-            ["http", "https"].into_iter().find(|name| scheme.eq_ignore_ascii_case(name))?;
-        let rest = rest.split('#').next().unwrap_or(rest);
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, uri) = rest.split_at(end);
-        if authority.is_empty() || authority.contains('@') {
-            return None;
-        }
-        let host = authority.split_once(':').map_or(authority, |(host, _)| host);
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        let slash = if uri.starts_with('/') { "" } else { "/" };
-        let uri = format!("{slash}{}", as_sent(uri));
-        (!host.is_empty()).then_some(Self { scheme, host, uri })
-    }
-}
-
-/// Escapes what no client sends bare.
-fn as_sent(uri: &str) -> String {
-    let mut sent = String::with_capacity(uri.len());
-    for byte in uri.bytes() {
-        if byte.is_ascii_graphic() {
-            sent.push(char::from(byte));
-        } else {
-            sent.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    sent
-}
-
-/// The same with the digits of every percent escape in upper or lower case.
-fn escapes(uri: &str, upper: bool) -> String {
-    let mut out = uri.as_bytes().to_vec();
-    let percents: Vec<_> = uri.match_indices('%').map(|(place, _)| place).collect();
-    for place in percents {
-        if let Some(digits) = out.get_mut(place + 1..place + 3)
-            && digits.iter().all(u8::is_ascii_hexdigit)
-        {
-            if upper { digits.make_ascii_uppercase() } else { digits.make_ascii_lowercase() }
-        }
-    }
-    String::from_utf8(out).unwrap_or_else(|_| uri.to_owned())
 }
 
 #[cfg(test)]
@@ -208,24 +224,6 @@ mod tests {
     }
 
     #[test]
-    fn a_url_becomes_what_nginx_sees() {
-        let cases = [
-            ("http://A.test", "http", "a.test", "/"),
-            ("HTTPS://a.test:8443/x?y#z", "https", "a.test", "/x?y"),
-            ("http://a.test?q=1", "http", "a.test", "/?q=1"),
-            ("http://a.test/ü b", "http", "a.test", "/%C3%BC%20b"),
-        ];
-        for (url, scheme, host, uri) in cases {
-            let page = PageUrl::parse(url).unwrap();
-            let read = (page.scheme, page.host.as_str(), page.uri.as_str());
-            assert_eq!(read, (scheme, host, uri), "{url}");
-        }
-        for bad in ["a.test/", "ftp://a.test/", "http://", "http://u@a.test/"] {
-            assert!(PageUrl::parse(bad).is_none(), "{bad} was taken for a page");
-        }
-    }
-
-    #[test]
     fn a_page_has_a_key_per_scheme_method_and_spelling() {
         let format = KeyFormat::parse(KEY_FORMAT_DEFAULT).unwrap();
         let plain = PageUrl::parse("http://a.test/x").unwrap();
@@ -235,5 +233,44 @@ mod tests {
         assert_eq!(keys.len(), 12);
         assert!(keys.contains(&b"httpsHEADa.test/%c3%bc".to_vec()));
         assert!(keys.contains(&b"httpGETa.test/%C3%BC".to_vec()));
+    }
+
+    #[test]
+    fn a_key_is_read_back_as_what_it_was_made_of() {
+        for text in [KEY_FORMAT_DEFAULT, "$host$request_uri", "v1:$host|$request_uri|$scheme"] {
+            let format = KeyFormat::parse(text).unwrap();
+            for (scheme, method) in [("http", "GET"), ("https", "HEAD")] {
+                let key = format.expand(scheme, method, "a.test", "/x?y=http|z");
+                let read = format.read(key.as_bytes(), "a.test").unwrap();
+                assert_eq!(read.uri, "/x?y=http|z", "{text}");
+                assert!(read.scheme.is_none_or(|found| found == scheme), "{text}: {read:?}");
+                assert!(read.method.is_none_or(|found| found == method), "{text}: {read:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_domain_s_key_is_not_read() {
+        let format = KeyFormat::parse(KEY_FORMAT_DEFAULT).unwrap();
+        let read = |key: &'static str| format.read(key.as_bytes(), "a.test");
+        assert!(read("httpGETa.test/").is_some());
+        for other in [
+            "httpGETaa.test/",
+            "httpGETa.test.evil/",
+            "httpGETb.test/a.test/",
+            "httpPOSTa.test/",
+            "hostler-probe:1:httpGETa.test/",
+            "",
+        ] {
+            assert!(read(other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn no_name_in_a_configuration_runs_into_what_follows_it() {
+        let format = KeyFormat::parse("v1:$host_x$request_uri");
+        assert!(format.is_err());
+        let format = KeyFormat::parse("v1:$host-x$request_uri").unwrap();
+        assert_eq!(format.render("page"), "v1:${host}-x${page}");
     }
 }

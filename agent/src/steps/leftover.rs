@@ -4,7 +4,7 @@
 use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{Code, StepState};
 
-use super::effect::Live;
+use super::live::Live;
 use super::nginx;
 use super::run::{Failure, Run};
 use super::state::{self, Applied};
@@ -40,7 +40,7 @@ pub async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<Option<String
         return Ok(Some(format!("{id}: generation {} was committed already", swap.generation())));
     }
     let changed = swap.undo().await?;
-    let before = applied.as_ref().and_then(|applied| live(tools, applied));
+    let before = applied.as_ref().and_then(|old| Live::of(tools, &old.environment, old));
     let attempt = applied.as_ref().and_then(|applied| brought_in(tools, applied, &swap));
     // The killed agent may have told nginx of the files it swapped.
     let reloaded = nginx::reload_old(tools, before.as_ref(), attempt.as_ref()).await;
@@ -54,16 +54,9 @@ pub async fn put_back(tools: &Tools, id: &EnvironmentId) -> Result<Option<String
     }
 }
 
-fn live(tools: &Tools, applied: &Applied) -> Option<Live> {
-    let origin = tools.origin(&applied.environment).ok()?;
-    Some(Live::new(&applied.environment, origin, applied.nginx.as_ref()?))
-}
-
 /// The configuration the swap was to bring in. Without anything remembered of the environment
 /// nginx was never told of it.
 fn brought_in(tools: &Tools, applied: &Applied, swap: &Swap) -> Option<Live> {
     let origin = tools.origin(&applied.environment).ok()?;
-    let secret = swap.secret()?.to_owned();
-    let environment = applied.environment.clone();
-    Some(Live { environment, origin, generation: swap.generation(), secret })
+    Some(Live::coming(&applied.environment, origin, swap.generation(), swap.secret()?.to_owned()))
 }

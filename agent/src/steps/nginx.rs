@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use hostler_protocol::job::{Code, EnvironmentDoc};
 
-use super::effect::{self, Live};
+use super::effect;
+use super::live::Live;
 use super::made;
 use super::origin;
 use super::render::{self, HeaderLevel};
@@ -435,6 +436,8 @@ mod tests {
             origin: Origin { tls: false, host: "127.0.0.1".to_owned(), port },
             generation: 7,
             secret: String::new(),
+            enabled: true,
+            current: true,
         };
         assert!(!gone(&tools, &live).await, "the old generation was called gone");
     }
@@ -447,6 +450,7 @@ mod tests {
             listens: Vec::new(),
             adds_headers: adding.contains(&name),
             passes_fastcgi: true,
+            fastcgi_pass: None,
             caches: false,
         };
         let levels = ["http", "server", "location"].map(level).to_vec();

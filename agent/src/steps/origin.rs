@@ -35,7 +35,8 @@ pub fn reaches(environment: &EnvironmentDoc, sightings: &[Sighting]) -> Result<(
 /// The origin an answer redirects to, if that speaks another scheme.
 #[must_use]
 pub fn elsewhere(origin: &Origin, answer: &Answer) -> Option<String> {
-    let location = answer.location.as_deref().filter(|_| (300..400).contains(&answer.status))?;
+    let redirects = (300..400).contains(&answer.status);
+    let location = answer.values("location").next().filter(|_| redirects)?;
     let uri: http::Uri = location.parse().ok()?;
     let scheme = uri.scheme_str().filter(|scheme| *scheme != origin.scheme())?;
     let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
@@ -106,8 +107,9 @@ mod tests {
             (200, Some("https://shop.test/"), None),
             (301, None, None),
         ] {
-            let location = location.map(str::to_owned);
-            let answer = Answer { status, cache: None, varies: false, location, body: Vec::new() };
+            let location = location.map(|value| ("location".to_owned(), value.to_owned()));
+            let headers = location.into_iter().collect();
+            let answer = Answer { status, cache: None, headers, body: Vec::new() };
             assert_eq!(elsewhere(&origin, &answer).as_deref(), expected, "{answer:?}");
         }
     }

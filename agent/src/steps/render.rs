@@ -7,6 +7,15 @@
 //!
 //! Every variable and the zone carry the environment's id, so environments never meet.
 //!
+//! A map that looks something up by a pattern changes what `$1` stands for in the vhost's own
+//! lines, so the server file asks for all of them once, before nginx chooses a location: from then
+//! on their values stand.
+//!
+//! What is stale may be served while it is made anew only by an entry's own window
+//! ([`STALE_SECS_MAX`], or `stale-while-revalidate` from the application). With `updating` among
+//! the cases of `fastcgi_cache_use_stale` a page that went away, and whose 404 is not to be stored,
+//! would be served for ever.
+//!
 //! The status header. nginx drops inherited `add_header`s in any block that has one of its own,
 //! so ours, put in the wrong block, would silently take a site's security headers away. It goes
 //! to a block that adds headers already, or to the server if none does: [`HeaderLevel`].
@@ -15,7 +24,18 @@ use hostler_protocol::job::{AppKind, Code, EnvironmentDoc, FastcgiDoc};
 
 use super::keys::KeyFormat;
 use super::run::Failure;
+use super::tracking;
 use crate::host::fastcgi::entry_name;
+
+/// Number of what is rendered; files of an older one lack what newer jobs rely on. 2: the modes
+/// `past` and `refresh`, entries' own windows, keys without tracking arguments.
+pub const RENDERING: u32 = 2;
+/// For how long a page that was made stale may be served while it is made anew, in seconds.
+pub const STALE_SECS_MAX: u32 = 60;
+/// Statuses the rendered files have nginx store without the application saying for how long.
+pub const STORED_STATUSES: [u16; 3] = [200, 301, 302];
+/// Begins the keys of entries made by probes.
+pub const PROBE_KEY: &str = "hostler-probe:";
 
 /// Which file carries the status header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +92,7 @@ pub fn generation_path(environment: &EnvironmentDoc) -> String {
 /// Key of an entry made by the effect probe with that nonce, given the visitors' key.
 #[must_use]
 pub fn probe_key(nonce: &str, key: &str) -> String {
-    format!("hostler-probe:{nonce}:{key}")
+    format!("{PROBE_KEY}{nonce}:{key}")
 }
 
 /// Whether everything that goes into the files may stand there. The agent does not rely on its
@@ -143,15 +163,23 @@ map $http_x_hostler_probe ${p}_mode {{
     default "";
     "effect:{secret}" effect;
     "peek:{secret}" peek;
+    "past:{secret}" past;
+    "refresh:{secret}" refresh;
     "generation:{secret}" generation;
 }}
 map ${p}_mode ${p}_key {{
     default "";
-    effect "hostler-probe:$http_x_hostler_nonce:";
+    effect "{PROBE_KEY}$http_x_hostler_nonce:";
 }}
-map ${p}_mode ${p}_peek {{
+map ${p}_mode ${p}_past {{
+    default "";
+    past 1;
+    refresh 1;
+}}
+map ${p}_mode ${p}_unstored {{
     default "";
     peek 1;
+    past 1;
 }}
 map $http_authorization ${p}_auth {{
     default 1;
@@ -159,6 +187,7 @@ map $http_authorization ${p}_auth {{
 }}
 "#
     ));
+    text.push_str(&tracking::maps(&p));
     if plan.environment.kind == AppKind::Wordpress {
         text.push_str(&format!(
             r#"map $http_cookie ${p}_cookie {{
@@ -211,6 +240,14 @@ location = {path} {{
         path = generation_path(plan.environment),
         generation = plan.generation,
     ));
+    if plan.enabled {
+        let lookups = match plan.environment.kind {
+            AppKind::Php => String::new(),
+            AppKind::Wordpress => format!("${p}_cookie${p}_uri"),
+        };
+        let page = tracking::VARIABLE;
+        text.push_str(&format!("set ${p}_read \"${p}_{page}{lookups}\";\n"));
+    }
     if plan.header == HeaderLevel::Server {
         text.push_str(&format!("add_header X-Hostler-Cache ${p}_status always;\n"));
     }
@@ -223,6 +260,11 @@ fn location(plan: &Plan<'_>) -> String {
     text.push('\n');
     if plan.enabled {
         let FastcgiDoc { key_format, valid_secs, .. } = plan.fastcgi;
+        let page = format!("{p}_{}", tracking::VARIABLE);
+        // A format that cannot be read is refused before anything is rendered.
+        let key = KeyFormat::parse(key_format).map(|format| format.render(&page));
+        let key = key.unwrap_or_default();
+        let statuses = STORED_STATUSES.map(|status| status.to_string()).join(" ");
         let zone = zone(plan.environment, plan.fastcgi);
         let personal = match plan.environment.kind {
             AppKind::Php => format!("${p}_auth"),
@@ -230,14 +272,14 @@ fn location(plan: &Plan<'_>) -> String {
         };
         text.push_str(&format!(
             r#"fastcgi_cache {zone};
-fastcgi_cache_key "${{{p}_key}}{key_format}";
+fastcgi_cache_key "${{{p}_key}}{key}";
 fastcgi_cache_methods GET HEAD;
-fastcgi_cache_valid 200 301 302 {valid_secs}s;
-fastcgi_cache_use_stale error timeout updating invalid_header http_500 http_503;
+fastcgi_cache_valid {statuses} {valid_secs}s;
+fastcgi_cache_use_stale error timeout invalid_header http_500 http_503;
 fastcgi_cache_background_update on;
 fastcgi_cache_lock on;
-fastcgi_cache_bypass {personal};
-fastcgi_no_cache {personal} ${p}_peek;
+fastcgi_cache_bypass {personal} ${p}_past;
+fastcgi_no_cache {personal} ${p}_unstored;
 open_file_cache off;
 "#
         ));
@@ -282,6 +324,7 @@ pub(crate) mod tests {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1000 },
+            executor: None,
         }
     }
 
@@ -308,14 +351,14 @@ pub(crate) mod tests {
 # Include it in the location {} that passes to PHP. Changes made here are lost.
 
 fastcgi_cache hostler_00000000000000000000000000_12069b;
-fastcgi_cache_key "${hostler_00000000000000000000000000_key}$scheme$request_method$host$request_uri";
+fastcgi_cache_key "${hostler_00000000000000000000000000_key}${scheme}${request_method}${host}${hostler_00000000000000000000000000_page}";
 fastcgi_cache_methods GET HEAD;
 fastcgi_cache_valid 200 301 302 600s;
-fastcgi_cache_use_stale error timeout updating invalid_header http_500 http_503;
+fastcgi_cache_use_stale error timeout invalid_header http_500 http_503;
 fastcgi_cache_background_update on;
 fastcgi_cache_lock on;
-fastcgi_cache_bypass $hostler_00000000000000000000000000_auth;
-fastcgi_no_cache $hostler_00000000000000000000000000_auth $hostler_00000000000000000000000000_peek;
+fastcgi_cache_bypass $hostler_00000000000000000000000000_auth $hostler_00000000000000000000000000_past;
+fastcgi_no_cache $hostler_00000000000000000000000000_auth $hostler_00000000000000000000000000_unstored;
 open_file_cache off;
 "#
         );

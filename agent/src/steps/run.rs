@@ -9,6 +9,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::host::ansible::AnsibleError;
 use crate::host::fake::Faults;
 use crate::host::fs::FsError;
 use crate::host::nginx::NginxError;
@@ -142,6 +143,22 @@ impl From<ProcessError> for Failure {
     }
 }
 
+impl From<AnsibleError> for Failure {
+    fn from(error: AnsibleError) -> Self {
+        let code = match &error {
+            AnsibleError::Missing { .. } => Code::AnsibleMissing,
+            AnsibleError::PlaybookMissing { .. } => Code::PlaybookMissing,
+            AnsibleError::Private { .. } => Code::FileFailed,
+            AnsibleError::Process(ProcessError::TimedOut { .. }) => Code::TimedOut,
+            AnsibleError::Process(ProcessError::Cancelled { .. }) => Code::Cancelled,
+            AnsibleError::Process(ProcessError::Missing { .. } | ProcessError::Run { .. }) => {
+                Code::CommandFailed
+            }
+        };
+        Self::new(code, chain(&error))
+    }
+}
+
 impl From<NginxError> for Failure {
     fn from(error: NginxError) -> Self {
         match error {
@@ -269,13 +286,14 @@ impl Run {
 
     /// Reports a step that had nothing to do.
     pub fn skip(&mut self, step: &'static str, message: &str) {
-        self.tell(step, StepState::Skipped, message);
-        self.reports.push(StepReport {
-            step: step.to_owned(),
-            state: StepState::Skipped,
-            message: message.to_owned(),
-            took_us: 0,
-        });
+        self.record(step, StepState::Skipped, message, 0);
+    }
+
+    /// Reports a step somebody else has carried out.
+    pub fn record(&mut self, step: &str, state: StepState, message: &str, took_us: u64) {
+        self.tell(step, state, message);
+        let (step, message) = (step.to_owned(), message.to_owned());
+        self.reports.push(StepReport { step, state, message, took_us });
     }
 
     /// Says something while a step runs.

@@ -3,7 +3,8 @@
 use hostler_protocol::job::{CacheStatus, PROBED_URLS_MAX};
 
 use super::effect::Peek;
-use super::keys::{KeyFormat, PageUrl};
+use super::keys::KeyFormat;
+use super::page_url::PageUrl;
 use super::run::{Failure, blocking};
 use crate::host::fastcgi;
 use crate::host::fs::{Dir, FsError};

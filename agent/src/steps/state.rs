@@ -45,6 +45,9 @@ pub struct AppliedNginx {
     /// What a probe must present.
     pub secret: String,
     pub enabled: bool,
+    /// Number of what was rendered ([`super::render::RENDERING`]); 0 from before it was counted.
+    #[serde(default)]
+    pub rendering: u32,
 }
 
 /// The Redis switch as it was put.

@@ -7,8 +7,11 @@ use std::time::Duration;
 use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{Code, EnvironmentDoc};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::run::Failure;
+use super::soft::Tested;
+use super::watch::Watches;
 use crate::clock::Clock;
 use crate::host::fake::Faults;
 use crate::host::fs::{FsError, Place, Roots};
@@ -31,6 +34,12 @@ pub struct Tools {
     pub nginx: Nginx,
     /// nginx has one configuration per host: who tests, swaps and reloads does so alone.
     pub nginx_lock: Arc<Mutex<()>>,
+    /// Whether soft purges work here.
+    pub soft: Tested,
+    /// Purges whose pages may still be coming.
+    pub watches: Watches,
+    /// Fired when whatever runs in the background is to end.
+    pub stop: CancellationToken,
 }
 
 impl Tools {
@@ -57,6 +66,9 @@ impl Tools {
             reload_timeout,
             nginx,
             nginx_lock: Arc::default(),
+            soft: Tested::default(),
+            watches: Watches::default(),
+            stop: CancellationToken::new(),
         }
     }
 
@@ -69,6 +81,14 @@ impl Tools {
         kind: &'static str,
         environment: &EnvironmentId,
     ) -> Result<Place, FsError> {
+        self.state_file(kind, &format!("{environment}.json"))
+    }
+
+    /// The agent's own file of that name, in a directory of that kind, made if missing.
+    ///
+    /// # Errors
+    /// Any [`FsError`].
+    pub fn state_file(&self, kind: &'static str, name: &str) -> Result<Place, FsError> {
         std::fs::create_dir_all(&self.state_dir).map_err(|source| FsError::Io {
             action: "create",
             path: self.state_dir.clone(),
@@ -76,7 +96,7 @@ impl Tools {
         })?;
         let roots = Roots::new(std::slice::from_ref(&self.state_dir));
         roots.dir(&self.state_dir)?.make_child(kind.as_ref())?;
-        roots.place(&self.state_dir.join(kind).join(format!("{environment}.json")))
+        roots.place(&self.state_dir.join(kind).join(name))
     }
 
     /// Where probes of an environment connect, if the policy permits it.

@@ -1,6 +1,7 @@
 //! Enrolment: the pin before the secret, one key through all retries, nothing half done.
 
-use hostler_agent::identity::{self, EnrolError, Enrolment};
+use hostler_agent::clock::Clock;
+use hostler_agent::identity::{self, EnrolError, Enrolment, ExchangeError};
 use hostler_protocol::join::Join;
 use hostler_protocol::message::{ToAgent, ToController};
 
@@ -13,6 +14,7 @@ fn enrolment<'a>(join: &'a Join, state_dir: &'a std::path::Path) -> Enrolment<'a
         hostname: "web-1.example".to_owned(),
         facts: b"{}".to_vec(),
         replace: false,
+        clock: Clock::system(),
     }
 }
 
@@ -40,7 +42,7 @@ async fn a_retry_after_a_lost_answer_asks_for_the_same_key() {
     let join = controller.join();
     let (lost, first) =
         tokio::join!(identity::enrol(enrolment(&join, dir.path())), controller.enrol(|_| None),);
-    assert!(matches!(lost, Err(EnrolError::Lost(_))), "{lost:?}");
+    assert!(matches!(lost, Err(EnrolError::Exchange(ExchangeError::Lost(_)))), "{lost:?}");
     let (card, second) = tokio::join!(
         identity::enrol(enrolment(&join, dir.path())),
         controller.enrol(|request| Some(controller.certify(request))),

@@ -3,5 +3,7 @@
 
 mod controller;
 mod enrolment;
+mod kills;
+mod renewal;
 mod sessions;
 mod worker;

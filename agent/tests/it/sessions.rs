@@ -25,6 +25,7 @@ async fn enrolled(controller: &Controller) -> tempfile::TempDir {
         hostname: "web-1".to_owned(),
         facts: b"{}".to_vec(),
         replace: false,
+        clock: Clock::system(),
     };
     let (card, _) = tokio::join!(
         identity::enrol(enrolment),
@@ -49,11 +50,11 @@ fn agent(state_dir: &Path, hand: &Hand, shutdown: &CancellationToken) -> Agent {
     }
 }
 
-fn attempt(job: u8, number: u32) -> AttemptRef {
+pub(crate) fn attempt(job: u8, number: u32) -> AttemptRef {
     AttemptRef { job: JobId::from_parts(u64::from(job), [job; 10]), attempt: number }
 }
 
-fn spec() -> Vec<u8> {
+pub(crate) fn spec() -> Vec<u8> {
     br#"{"type":"env_check","environment":{
         "id":"env_00000000000000000000000001","site":"shop","name":"production",
         "domain":"shop.example","kind":"php","docroot":"/srv/shop","user":"www-data",

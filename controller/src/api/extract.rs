@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 
 use super::problem::ApiError;
@@ -82,6 +82,10 @@ fn parse<T: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<T, ApiError> {
         let error = error.into_inner();
         match error.classify() {
             serde_json::error::Category::Data => wrong_shape(&place, &error.to_string()),
+            // A number or null where one of several words is expected counts as syntax there.
+            _ if serde_json::from_slice::<IgnoredAny>(bytes).is_ok() => {
+                wrong_shape(&place, "a value of another kind is expected here")
+            }
             serde_json::error::Category::Syntax
             | serde_json::error::Category::Eof
             | serde_json::error::Category::Io => {
@@ -259,6 +263,10 @@ mod tests {
         assert_eq!(wrong::<CreateEnvironment>(nested), ("UNKNOWN_FIELD", "/nginx/x".to_owned()));
         let array = nested.replace("{\"x\":1}", "[]");
         assert_eq!(wrong::<CreateEnvironment>(&array), ("INVALID_REQUEST", "/nginx".to_owned()));
+        for value in ["1", "null", "[]"] {
+            let kind = nested.replace("\"php\"", value);
+            assert_eq!(wrong::<CreateEnvironment>(&kind), ("INVALID_REQUEST", "/kind".to_owned()));
+        }
         let missing = wrong::<CreateEnvironment>("{\"name\":\"a\"}");
         assert_eq!(missing, ("INVALID_REQUEST", "/host".to_owned()));
     }

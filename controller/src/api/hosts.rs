@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::ApiState;
-use super::extract::{Id, Json, NoBody, Params};
+use super::extract::{Id, Json, NoBody, OptionalJson, Params};
 use super::page::PageQuery;
 use super::problem::ApiError;
 use crate::views;
@@ -56,16 +56,19 @@ async fn rename_host(
     Ok(axum::Json(state.app.rename_host(id, asked).await?))
 }
 
-/// Shut a host out for good: its live session ends, its certificate is refused, its jobs end.
+/// Shut a host out: its live session ends, its certificate is refused, its jobs end. An evicted
+/// host may be enrolled again with a new token, as another host; a banned one's keys never can.
 #[utoipa::path(post, path = "/hosts/{id}/revoke", tag = "hosts",
     params(("id" = inline(views::HostIdText), Path)),
-    responses((status = 200, body = views::Host)))]
+    request_body = Option<views::RevokeHost>,
+    responses((status = 200, body = views::Host),
+              (status = 409, description = "It is banned, and would become merely evicted.")))]
 async fn revoke_host(
     State(state): State<Arc<ApiState>>,
     Id(id): Id<HostId>,
-    _: NoBody,
+    OptionalJson(asked, _): OptionalJson<views::RevokeHost>,
 ) -> Result<axum::Json<views::Host>, ApiError> {
-    Ok(axum::Json(state.app.revoke_host(id).await?))
+    Ok(axum::Json(state.app.revoke_host(id, asked).await?))
 }
 
 /// Forget a revoked host that has no environments.

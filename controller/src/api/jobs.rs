@@ -45,6 +45,9 @@ struct Filter {
     host: Option<String>,
     #[param(nullable = false, pattern = "^site_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
     site: Option<String>,
+    /// Only those that follow from this job.
+    #[param(nullable = false, pattern = "^job_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
+    parent: Option<String>,
     /// `next` of the page before.
     #[param(nullable = false, pattern = "^job_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
     after: Option<String>,
@@ -70,6 +73,9 @@ fn job_type(job_type: views::JobType) -> JobType {
         views::JobType::CachePurge => JobType::CachePurge,
         views::JobType::EnvCheck => JobType::EnvCheck,
         views::JobType::EnvDelete => JobType::EnvDelete,
+        views::JobType::CacheWarm => JobType::CacheWarm,
+        views::JobType::CacheFacts => JobType::CacheFacts,
+        views::JobType::CacheExplain => JobType::CacheExplain,
     }
 }
 
@@ -86,6 +92,7 @@ async fn list_jobs(
         environment: page::id("environment", asked.environment)?,
         host: page::id("host", asked.host)?,
         site: page::id("site", asked.site)?,
+        parent: page::id("parent", asked.parent)?,
     };
     let page = page::page::<JobId>(asked.after, asked.limit)?;
     Ok(axum::Json(api.app.list_jobs(&filter, &page).await?))

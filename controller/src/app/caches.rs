@@ -1,14 +1,15 @@
-//! Caches: switched, reconciled, purged, shown.
+//! Caches: switched, reconciled, purged, warmed, shown, explained.
 
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{CacheSet, JobType};
+use hostler_protocol::job::{CacheSet, JobType, PurgeMode};
 
 use super::asked::Asked;
 use super::environments::job_scope;
 use super::{App, AppError, view};
-use crate::domain::decide::cache::{self, Purge, SetFlags};
+use crate::domain::decide::cache::{self, SetFlags};
 use crate::domain::decide::enqueue::Made;
-use crate::domain::{Refusal, RefusalKind};
+use crate::domain::decide::purge::{self, Purge};
+use crate::domain::decide::{look, warm};
 use crate::views;
 
 impl App {
@@ -56,43 +57,80 @@ impl App {
     /// Queues a purge.
     ///
     /// # Errors
-    /// As [`cache::purge`]; `NOT_SUPPORTED_YET` for what is known but not built yet.
+    /// As [`purge::purge`].
     pub async fn purge_caches(
         &self,
         id: EnvironmentId,
         asked: &Asked,
         what: views::PurgeCaches,
     ) -> Result<Made, AppError> {
-        not_yet(&what)?;
         let making = self.making(asked, JobType::CachePurge)?;
-        let purge = Purge {
-            caches: what.caches.map(|named| CacheSet {
-                fastcgi: named.contains(&views::CacheName::Fastcgi),
-                redis: named.contains(&views::CacheName::Redis),
-            }),
-            urls: what.urls,
-            dry_run: what.dry_run.unwrap_or(false),
-        };
+        let what = purge_asked(what);
         let scope = job_scope(&id, asked);
-        let decide = move |snapshot: &_| cache::purge(snapshot, &id, &purge, &making);
+        let decide = move |snapshot: &_| purge::purge(snapshot, &id, &what, &making);
         Ok(self.store.transact("purge_caches", scope, decide).await?.reply)
+    }
+
+    /// Queues a warm-up.
+    ///
+    /// # Errors
+    /// As [`warm::warm`].
+    pub async fn warm_cache(
+        &self,
+        id: EnvironmentId,
+        asked: &Asked,
+        what: views::WarmCache,
+    ) -> Result<Made, AppError> {
+        let making = self.making(asked, JobType::CacheWarm)?;
+        let scope = job_scope(&id, asked);
+        let decide = move |snapshot: &_| warm::warm(snapshot, &id, &what.urls, &making);
+        Ok(self.store.transact("warm_cache", scope, decide).await?.reply)
+    }
+
+    /// Queues a look at what is in the page cache.
+    ///
+    /// # Errors
+    /// As [`look::facts`].
+    pub async fn cache_facts(&self, id: EnvironmentId, asked: &Asked) -> Result<Made, AppError> {
+        let making = self.making(asked, JobType::CacheFacts)?;
+        let scope = job_scope(&id, asked);
+        let decide = move |snapshot: &_| look::facts(snapshot, &id, &making);
+        Ok(self.store.transact("cache_facts", scope, decide).await?.reply)
+    }
+
+    /// Queues a look at what the cache does with one URL.
+    ///
+    /// # Errors
+    /// As [`look::explain`].
+    pub async fn explain_url(
+        &self,
+        id: EnvironmentId,
+        asked: &Asked,
+        what: views::ExplainUrl,
+    ) -> Result<Made, AppError> {
+        let making = self.making(asked, JobType::CacheExplain)?;
+        let scope = job_scope(&id, asked);
+        let decide = move |snapshot: &_| look::explain(snapshot, &id, &what.url, &making);
+        Ok(self.store.transact("explain_url", scope, decide).await?.reply)
     }
 }
 
-fn not_yet(what: &views::PurgeCaches) -> Result<(), Refusal> {
-    let fields = [
-        ("/prefixes", what.prefixes.is_some()),
-        ("/tags", what.tags.is_some()),
-        ("/mode", what.mode.is_some()),
-        ("/warm", what.warm.is_some()),
-    ];
-    let asked: Vec<_> = fields.into_iter().filter(|(_, asked)| *asked).collect();
-    if asked.is_empty() {
-        return Ok(());
+fn purge_asked(what: views::PurgeCaches) -> Purge {
+    Purge {
+        caches: what.caches.map(|named| CacheSet {
+            fastcgi: named.contains(&views::CacheName::Fastcgi),
+            redis: named.contains(&views::CacheName::Redis),
+        }),
+        urls: what.urls,
+        query_variants: what.query_variants.unwrap_or(false),
+        prefixes: what.prefixes,
+        tags: what.tags,
+        mode: what.mode.map_or(PurgeMode::Hard, |mode| match mode {
+            views::PurgeMode::Hard => PurgeMode::Hard,
+            views::PurgeMode::Soft => PurgeMode::Soft,
+            views::PurgeMode::Refresh => PurgeMode::Refresh,
+        }),
+        warm: what.warm.unwrap_or(false),
+        dry_run: what.dry_run.unwrap_or(false),
     }
-    let message = "this version purges everything or by URL; the fields in `errors` come later";
-    let mut refusal = Refusal::new(RefusalKind::Invalid, "NOT_SUPPORTED_YET", message);
-    let named = |(pointer, _): (&str, bool)| (pointer.to_owned(), "not supported yet".to_owned());
-    refusal.fields = asked.into_iter().map(named).collect();
-    Err(refusal)
 }

@@ -1,7 +1,7 @@
 //! Environments: made, listed, changed, checked, deleted.
 
 use hostler_protocol::id::{EnvironmentId, SiteId};
-use hostler_protocol::job::{AppKind, JobType};
+use hostler_protocol::job::{AppKind, Executor, JobType};
 
 use super::asked::Asked;
 use super::{App, AppError, view};
@@ -145,6 +145,13 @@ fn kind(kind: views::AppKind) -> AppKind {
     }
 }
 
+fn executor(executor: views::Executor) -> Executor {
+    match executor {
+        views::Executor::Native => Executor::Native,
+        views::Executor::Ansible => Executor::Ansible,
+    }
+}
+
 fn created(asked: views::CreateEnvironment) -> Draft {
     let nginx = asked.nginx.unwrap_or_default();
     let health = asked.health.unwrap_or_default();
@@ -183,6 +190,7 @@ fn created(asked: views::CreateEnvironment) -> Draft {
             status: health.status,
             timeout_ms: health.timeout_ms,
         },
+        executor: asked.executor.map_or(Part::Keep, |asked| Part::Set(executor(asked))),
     }
 }
 
@@ -228,5 +236,6 @@ fn changed(asked: views::ChangeEnvironment) -> Draft {
             status: health.status,
             timeout_ms: health.timeout_ms,
         },
+        executor: part(asked.executor, executor),
     }
 }

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 
 use hostler_protocol::id::{EnrolmentTokenId, HostId};
-use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState, Progress};
+use hostler_protocol::job::{Code, JobError, JobType, Outcome, OutcomeState, Progress};
 use hostler_protocol::message::{AttemptRef, Hello, Verdict};
-use hostler_protocol::{FACTS_BYTES_MAX, OUTCOME_BYTES_MAX, PROGRESS_BYTES_MAX};
+use hostler_protocol::{
+    CLOCK_SKEW_SECS_MAX, FACTS_BYTES_MAX, OUTCOME_BYTES_MAX, PROGRESS_BYTES_MAX,
+};
 use sha2::{Digest as _, Sha256};
 
 use super::App;
 use crate::clock::RandomError;
 use crate::domain::decide::{enrol, reconcile};
 use crate::domain::{Decision, Host, HostState, Micros, Refusal, Scope, Template};
-use crate::store::{self, ProgressLine, SettleAnswer, Settlement, StoreError, TransactError};
+use crate::pki::ClaimedIdentity;
+use crate::store::{
+    self, Opening, ProgressLine, SettleAnswer, Settlement, StoreError, TransactError,
+};
 
 /// A host that wants to enrol and has proven its key.
 #[derive(Debug, Clone)]
@@ -24,8 +29,7 @@ pub struct Enrolment {
     pub hostname: String,
     /// A JSON object; anything else counts as empty.
     pub facts: Vec<u8>,
-    /// How long its certificate will be good for, in seconds.
-    pub certificate_secs: u64,
+    pub certificate_expires_at: Micros,
 }
 
 /// Why nobody was enrolled.
@@ -77,13 +81,13 @@ impl App {
         let now = self.clock.now();
         let asked = enrol::Enrol {
             secret_sha256: hex::encode(Sha256::digest(&enrolment.secret)),
-            key_sha256: enrolment.key_sha256,
+            key_sha256: enrolment.key_sha256.clone(),
             name: name.clone(),
             new_host: self.clock.new_host_id()?,
-            certificate_expires_at: now.plus_secs(enrolment.certificate_secs),
+            certificate_expires_at: enrolment.certificate_expires_at,
             facts: facts(&enrolment.facts),
         };
-        let scope = Scope { host_named: Some(name), ..scope };
+        let scope = Scope { host_named: Some(name), key: Some(enrolment.key_sha256), ..scope };
         let host = self
             .store
             .transact("enrol", scope, move |snapshot| enrol::enrol(snapshot, &asked, now))
@@ -100,24 +104,42 @@ impl App {
         })
     }
 
-    /// The enrolled, unrevoked host that this id and this key belong to.
+    /// The enrolled, unrevoked host that this id and this key belong to: its committed key, or the
+    /// candidate beside it.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
     pub async fn peer(&self, id: &HostId, key_sha256: &str) -> Result<Option<Host>, StoreError> {
         let host = self.store.host(id).await?;
-        Ok(host.filter(|host| host.state == HostState::Enrolled && host.key_sha256 == key_sha256))
+        Ok(host.filter(|host| host.accepts(key_sha256)))
     }
 
-    /// Opens a session of a host and settles what both sides know differently.
+    /// Opens a session of a host and settles what both sides know differently. A candidate key is
+    /// committed by it.
     ///
     /// # Errors
     /// [`StoreError`]; the session may then be open in the database and has to be closed.
-    pub async fn admit(&self, host: &HostId, hello: &Hello) -> Result<Admission, StoreError> {
-        let now = self.clock.now();
-        let facts = facts(&hello.facts);
-        let epoch =
-            self.store.session_open(host, &self.controller, facts, &hello.build, now).await?;
+    pub async fn admit(
+        &self,
+        shown: &ClaimedIdentity,
+        hello: &Hello,
+    ) -> Result<Admission, StoreError> {
+        let (now, host) = (self.clock.now(), &shown.host);
+        let clock_skew_ms = hello.clock_us.saturating_sub(now.0) / 1000;
+        if clock_skew_ms.unsigned_abs() > CLOCK_SKEW_SECS_MAX * 1000 {
+            tracing::warn!(host.id = %host, clock_skew_ms, "a host's clock is far from this one");
+        }
+        let opening = Opening {
+            host: host.clone(),
+            controller: self.controller.clone(),
+            key_sha256: shown.key_sha256.clone(),
+            certificate_expires_at: shown.expires_at,
+            facts: facts(&hello.facts),
+            build: hello.build.clone(),
+            clock_skew_ms,
+            now,
+        };
+        let epoch = self.store.session_open(opening).await?;
         let jobs = self.store.running_on(host).await?;
         let mut found = reconcile::reconcile(&jobs, &hello.running, &hello.unacknowledged);
         let still = self.store.mark_known(&to_store(&found.known), now).await?;
@@ -180,11 +202,13 @@ impl App {
                 }
             };
             places.push(place);
+            let followed = template.job_type == JobType::CachePurge;
             settlements.push(Settlement {
                 attempt: store_attempt(&report.attempt),
                 host: report.host,
                 outcome: report.outcome,
                 template,
+                warm_template: followed.then(|| self.templates.for_type(JobType::CacheWarm)),
             });
         }
         if !settlements.is_empty() {

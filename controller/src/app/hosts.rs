@@ -4,7 +4,7 @@ use hostler_protocol::id::HostId;
 
 use super::{App, AppError, view};
 use crate::domain::decide::{enqueue::missing, host};
-use crate::domain::{Decision, Host, Scope};
+use crate::domain::{Decision, Host, Revocation, Scope};
 use crate::store::Page;
 use crate::views;
 
@@ -61,14 +61,22 @@ impl App {
         Ok(view::host(self.store.transact("rename_host", scope, decide).await?.reply))
     }
 
-    /// Shuts a host out for good; its live session ends with the event this writes.
+    /// Shuts a host out; its live session ends with the event this writes.
     ///
     /// # Errors
     /// As [`host::revoke`].
-    pub async fn revoke_host(&self, id: HostId) -> Result<views::Host, AppError> {
+    pub async fn revoke_host(
+        &self,
+        id: HostId,
+        asked: views::RevokeHost,
+    ) -> Result<views::Host, AppError> {
+        let kind = match asked.kind {
+            views::Revocation::Evict => Revocation::Evict,
+            views::Revocation::Ban => Revocation::Ban,
+        };
         let now = self.clock.now();
         let scope = Scope { host: Some(id.clone()), host_jobs: true, ..Scope::default() };
-        let decide = move |snapshot: &_| host::revoke(snapshot, &id, now);
+        let decide = move |snapshot: &_| host::revoke(snapshot, &id, kind, now);
         Ok(view::host(self.store.transact("revoke_host", scope, decide).await?.reply))
     }
 

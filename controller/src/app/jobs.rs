@@ -1,9 +1,10 @@
 //! Jobs: listed, shown with what they wait for, cancelled, retried, released.
 
 use hostler_protocol::id::JobId;
-use hostler_protocol::job::JobType;
+use hostler_protocol::job::{Executor, JobType};
 
 use super::asked::Asked;
+use super::view::Around;
 use super::{App, AppError, view};
 use crate::domain::decide::enqueue::{self, Made, missing};
 use crate::domain::decide::job as decide;
@@ -29,7 +30,11 @@ impl App {
         page: &Page,
     ) -> Result<views::JobPage, AppError> {
         let (items, next) = self.store.jobs(filter, page).await?;
-        Ok(views::JobPage { items: items.into_iter().map(view::job_row).collect(), next })
+        let row = |job: Job| {
+            let executor = self.executor(&job);
+            view::job_row(job, executor)
+        };
+        Ok(views::JobPage { items: items.into_iter().map(row).collect(), next })
     }
 
     /// One job, with what it waits for.
@@ -41,13 +46,25 @@ impl App {
         self.with_waits(job).await
     }
 
-    /// The job with what it waits for.
+    /// The job with what it waits for, and what follows from it.
     ///
     /// # Errors
     /// [`AppError::Store`].
-    pub async fn with_waits(&self, job: Job) -> Result<views::Job, AppError> {
+    pub async fn with_waits(&self, mut job: Job) -> Result<views::Job, AppError> {
         let waits_for = self.waits_for(&job).await?;
-        Ok(view::job(job, waits_for))
+        let children = self.store.children(&job.id).await?;
+        // What waits will be carried out as its environment says then, hence as it says now.
+        if let (JobState::Queued, Some(id)) = (job.state, &job.environment_id)
+            && let Some(environment) = self.store.environment(id).await?
+        {
+            job.executor = environment.doc.executor;
+        }
+        let executor = self.executor(&job);
+        Ok(view::job(job, executor, Around { waits_for, children }))
+    }
+
+    fn executor(&self, job: &Job) -> Executor {
+        self.templates.for_job(&job.template, job.job_type).executor_for(job.executor)
     }
 
     async fn waits_for(&self, job: &Job) -> Result<Vec<WaitsFor>, AppError> {

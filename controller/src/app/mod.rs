@@ -5,6 +5,7 @@
 
 mod asked;
 mod caches;
+mod certificates;
 mod environments;
 mod error;
 pub mod fleet;

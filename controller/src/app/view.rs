@@ -1,5 +1,6 @@
 //! Domain types as the outside reads them.
 
+use hostler_protocol::id::JobId;
 use hostler_protocol::job as wire;
 
 use crate::domain::{self, Micros};
@@ -34,11 +35,19 @@ pub fn host(host: domain::Host) -> views::Host {
         connected: host.connected,
         key_sha256: host.key_sha256,
         certificate_expires_at: time(host.certificate_expires_at),
+        certificate_renewed_at: host.certificate_renewed_at.map(time),
+        recoveries: host.recoveries,
+        recovered_at: host.recovered_at.map(time),
+        clock_skew_ms: host.clock_skew_ms,
         agent_build: host.agent_build,
         facts: host.facts,
         last_seen_at: host.last_seen_at.map(time),
         created_at: time(host.created_at),
         revoked_at: host.revoked_at.map(time),
+        revoked_as: host.revoked_as.map(|kind| match kind {
+            domain::Revocation::Evict => views::Revocation::Evict,
+            domain::Revocation::Ban => views::Revocation::Ban,
+        }),
     }
 }
 
@@ -90,10 +99,18 @@ pub fn environment(environment: domain::Environment) -> views::Environment {
             status: doc.health.status,
             timeout_ms: doc.health.timeout_ms,
         },
+        executor: doc.executor.map(executor),
         cache,
         version: environment.version,
         created_at: time(environment.created_at),
         updated_at: time(environment.updated_at),
+    }
+}
+
+fn executor(executor: wire::Executor) -> views::Executor {
+    match executor {
+        wire::Executor::Native => views::Executor::Native,
+        wire::Executor::Ansible => views::Executor::Ansible,
     }
 }
 
@@ -140,21 +157,36 @@ pub fn enrolment_token(token: domain::EnrolmentToken, now: Micros) -> views::Enr
     }
 }
 
-/// A job as a list shows it: without its result, steps and output.
+/// Items of a list inside a request that a list of jobs shows.
+const ROW_ITEMS_MAX: usize = 20;
+
+/// A job as a list shows it: without its result, steps and output, and not every URL it names.
 #[must_use]
-pub fn job_row(job: domain::Job) -> views::Job {
-    let mut row = self::job(job, Vec::new());
+pub fn job_row(job: domain::Job, executor: wire::Executor) -> views::Job {
+    let mut row = self::job(job, executor, Around::default());
     row.result = None;
     row.steps = Vec::new();
     if let Some(error) = &mut row.error {
         error.output_tail = None;
     }
+    let fields = row.request.as_object_mut().into_iter().flat_map(|fields| fields.values_mut());
+    for list in fields.filter_map(serde_json::Value::as_array_mut) {
+        list.truncate(ROW_ITEMS_MAX);
+    }
     row
+}
+
+/// What is to be said of a job that does not stand in its row.
+#[derive(Debug, Default)]
+pub struct Around {
+    pub waits_for: Vec<views::WaitsFor>,
+    pub children: Vec<JobId>,
 }
 
 /// A job with all there is to say.
 #[must_use]
-pub fn job(job: domain::Job, waits_for: Vec<views::WaitsFor>) -> views::Job {
+pub fn job(job: domain::Job, executor: wire::Executor, around: Around) -> views::Job {
+    let Around { waits_for, children } = around;
     let outcome: Option<wire::Outcome> =
         job.outcome.and_then(|outcome| serde_json::from_value(outcome).ok());
     let (error, result, steps) = match outcome {
@@ -171,6 +203,7 @@ pub fn job(job: domain::Job, waits_for: Vec<views::WaitsFor>) -> views::Job {
         site_id: job.site_id.map(text),
         environment_id: job.environment_id.map(text),
         priority: job.priority,
+        executor: self::executor(executor),
         request: job.request,
         attempt: job.attempt,
         failures: job.failures,
@@ -189,6 +222,8 @@ pub fn job(job: domain::Job, waits_for: Vec<views::WaitsFor>) -> views::Job {
         waits_for,
         request_id: job.request_id.map(text),
         retry_of: job.retry_of.map(text),
+        parent_id: job.parent_id.map(text),
+        children: children.into_iter().map(text).collect(),
     }
 }
 
@@ -200,6 +235,9 @@ pub fn job_type(job_type: wire::JobType) -> views::JobType {
         wire::JobType::CachePurge => views::JobType::CachePurge,
         wire::JobType::EnvCheck => views::JobType::EnvCheck,
         wire::JobType::EnvDelete => views::JobType::EnvDelete,
+        wire::JobType::CacheWarm => views::JobType::CacheWarm,
+        wire::JobType::CacheFacts => views::JobType::CacheFacts,
+        wire::JobType::CacheExplain => views::JobType::CacheExplain,
     }
 }
 

@@ -119,6 +119,16 @@ impl Client {
         self.answer(request).await
     }
 
+    /// Sends a request that queues a job and asks the controller to answer when it has ended, at
+    /// most `wait_secs` from now: the job, or what [`Client::send`] answers.
+    pub(super) async fn ask(&self, path: &[&str], wait_secs: u64) -> Result<Value, CliError> {
+        let request = self
+            .request(Method::POST, self.url(path, &[]))
+            .header("prefer", format!("wait={wait_secs}"))
+            .timeout(self.timeout + Duration::from_secs(wait_secs));
+        self.answer(request).await
+    }
+
     /// Opens the event stream of a job, behind the event with the id `after`.
     pub(super) async fn job_events(
         &self,

@@ -215,7 +215,7 @@ impl CliError {
 }
 
 fn noun(kind: &str) -> &str {
-    if kind == "environment" { "env" } else { kind }
+    if ["environment", "domain"].contains(&kind) { "env" } else { kind }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hostler_controller::views::{Environment, Host, Site};
+use hostler_controller::views::{Environment, Host, HostState, Site};
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, view};
@@ -17,7 +17,8 @@ fn is_id(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('_'))
 }
 
-async fn all<T: DeserializeOwned>(
+/// Every row of a list.
+pub(super) async fn all<T: DeserializeOwned>(
     client: &Client,
     noun: &str,
     filter: &[(&str, &str)],
@@ -25,7 +26,8 @@ async fn all<T: DeserializeOwned>(
     client.list(&[noun], filter, ROWS_MAX).await?.iter().map(view).collect()
 }
 
-fn unknown<'a>(
+/// The error for a name that is none, with the nearest one.
+pub(super) fn unknown<'a>(
     kind: &'static str,
     name: &str,
     known: impl IntoIterator<Item = &'a str>,
@@ -49,13 +51,15 @@ pub(super) async fn site(client: &Client, text: &str) -> Result<String, CliError
     }
 }
 
-/// The id of a host given by id or name.
+/// The id of a host given by id or name. An evicted host's name may be another's by now: the one
+/// that is enrolled is meant, else the newest.
 pub(super) async fn host(client: &Client, text: &str) -> Result<String, CliError> {
     if is_id(text, "host") {
         return Ok(text.to_owned());
     }
     let hosts: Vec<Host> = all(client, "hosts", &[]).await?;
-    match hosts.iter().find(|host| host.name == text) {
+    let named = hosts.iter().filter(|host| host.name == text);
+    match named.max_by_key(|host| (host.state == HostState::Enrolled, host.created_at)) {
         Some(host) => Ok(host.id.clone()),
         None => Err(unknown("host", text, hosts.iter().map(|host| host.name.as_str()))),
     }

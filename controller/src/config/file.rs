@@ -20,6 +20,7 @@ pub struct FileConfig {
     pub agent_address: Option<Vec<String>>,
     pub insecure_no_auth: Option<bool>,
     pub require_tokens: Option<bool>,
+    pub host_certificate_secs: Option<u64>,
 }
 
 /// Why a settings file cannot be used.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::pki::{HOST_SECS, HOST_SECS_MAX, HOST_SECS_MIN};
 use crate::store::DatabaseUrl;
 use crate::telemetry::LogFormat;
 
@@ -83,6 +84,9 @@ pub struct Settings {
         global = true
     )]
     pub require_tokens: Option<bool>,
+    /// How long a host's certificate is good for, in seconds; hosts renew theirs at half of it
+    #[arg(long, env = "HOSTLER_HOST_CERTIFICATE_SECS", value_name = "SECONDS", global = true)]
+    pub host_certificate_secs: Option<String>,
 }
 
 /// Every setting, resolved and checked.
@@ -99,6 +103,7 @@ pub struct Config {
     pub agent_addresses: Vec<String>,
     pub insecure_no_auth: bool,
     pub require_tokens: bool,
+    pub host_certificate_secs: u64,
 }
 
 /// What the machine says about the process: asked once, in `main`.
@@ -206,6 +211,11 @@ impl Config {
         if insecure_no_auth && require_tokens {
             wrong.push("require-tokens and insecure-no-auth contradict each other".to_owned());
         }
+        let host_certificate_secs = certificate_secs(
+            settings.host_certificate_secs,
+            file.host_certificate_secs,
+            &mut wrong,
+        );
         if !wrong.is_empty() {
             return Err(ConfigError::Settings(wrong));
         }
@@ -219,6 +229,7 @@ impl Config {
             agent_addresses,
             insecure_no_auth,
             require_tokens,
+            host_certificate_secs,
         })
     }
 
@@ -259,6 +270,19 @@ fn address(
     text.parse().unwrap_or_else(|_| {
         wrong.push(format!("{name}: `{text}` is not of the form address:port (`{default}`)"));
         SocketAddr::from(([127, 0, 0, 1], 0))
+    })
+}
+
+fn certificate_secs(given: Option<String>, of_file: Option<u64>, wrong: &mut Vec<String>) -> u64 {
+    let text = given.or(of_file.map(|secs| secs.to_string()));
+    let Some(text) = text else { return HOST_SECS };
+    let secs = text.parse().ok().filter(|secs| (HOST_SECS_MIN..=HOST_SECS_MAX).contains(secs));
+    secs.unwrap_or_else(|| {
+        wrong.push(format!(
+            "host-certificate-secs: `{text}` is not a number from {HOST_SECS_MIN} to \
+             {HOST_SECS_MAX} (7 days are {HOST_SECS})"
+        ));
+        HOST_SECS
     })
 }
 

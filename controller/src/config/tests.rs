@@ -11,6 +11,7 @@ fn nothing_has_to_be_set() {
     assert_eq!(config.database, DatabaseUrl::Sqlite("/var/lib/hostler/hostler.db".into()));
     assert_eq!(config.listen.to_string(), LISTEN_DEFAULT);
     assert!(!config.insecure_no_auth);
+    assert_eq!(config.host_certificate_secs, 7 * 86_400);
 }
 
 #[test]
@@ -48,10 +49,18 @@ fn everything_wrong_is_told_at_once_and_no_password_is() {
         log_format: Some("xml".to_owned()),
         database_url: Some("mysql://u:hunter2@db/x".to_owned()),
         agent_addresses: vec!["nowhere".to_owned()],
+        host_certificate_secs: Some("1".to_owned()),
         ..Settings::default()
     };
     let text = Config::resolve(settings, FileConfig::default(), &root()).unwrap_err().to_string();
-    for name in ["listen:", "agent-listen:", "log-format:", "database-url:", "agent-address:"] {
+    for name in [
+        "listen:",
+        "agent-listen:",
+        "log-format:",
+        "database-url:",
+        "agent-address:",
+        "host-certificate-secs:",
+    ] {
         assert!(text.contains(name), "{name} is not told: {text}");
     }
     assert!(!text.contains("hunter2"), "{text}");
@@ -87,6 +96,7 @@ fn the_sample_file_is_true_commented_and_complete() {
         agent_address: Some(_),
         insecure_no_auth: Some(false),
         require_tokens: Some(false),
+        host_certificate_secs: Some(_),
     } = file.clone()
     else {
         panic!("packaging/controller.toml must show every setting: {file:?}");

@@ -3,7 +3,8 @@
 use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId, EnvironmentId, HostId, JobId, SiteId};
 
 use super::{
-    ApiToken, EnrolmentToken, Environment, Host, IdempotencyRecord, Job, NewEvent, NewJob, Site,
+    ApiToken, EnrolmentToken, Environment, Host, IdempotencyRecord, Job, Micros, NewEvent, NewJob,
+    Site,
 };
 
 /// What has to be loaded before a command can be decided. Everything named and existing is in
@@ -19,6 +20,8 @@ pub struct Scope {
     /// Also loads every environment on it.
     pub host: Option<HostId>,
     pub host_named: Option<String>,
+    /// A host's key, SHA-256 in hex: who is enrolled with it, and whether it is banned.
+    pub key: Option<String>,
     /// All environments whose Redis is at this `host:port` (or `unix:path`) and not loopback.
     pub redis_server: Option<String>,
     /// Also loads its environment, if it has one.
@@ -41,6 +44,9 @@ pub struct Snapshot {
     pub host: Option<Host>,
     pub host_named: Option<Host>,
     pub host_environments: Vec<Environment>,
+    /// The enrolled host that accepts the key.
+    pub key_holder: Option<HostId>,
+    pub key_banned: bool,
     pub redis_environments: Vec<Environment>,
     /// Of the environment, oldest first, not ended.
     pub environment_jobs: Vec<Job>,
@@ -66,6 +72,8 @@ pub enum Change {
     UpdateHost(Box<Host>),
     /// Only a revoked one without environments.
     DeleteHost(HostId),
+    /// A key that is refused from now on, also when its host is forgotten.
+    BanKey(BannedKey),
     InsertEnrolmentToken(EnrolmentToken),
     UpdateEnrolmentToken(EnrolmentToken),
     DeleteEnrolmentToken(EnrolmentTokenId),
@@ -77,6 +85,16 @@ pub enum Change {
         was: (super::JobState, u32),
     },
     RecordIdempotency(IdempotencyRecord),
+}
+
+/// A key that may never again be a host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BannedKey {
+    pub key_sha256: String,
+    pub host_id: HostId,
+    /// The host's name when it was banned, for people.
+    pub host_name: String,
+    pub banned_at: Micros,
 }
 
 /// The outcome of deciding: rows to write, events to append, and what to tell the caller.

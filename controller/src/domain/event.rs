@@ -60,6 +60,8 @@ kinds! {
     HostRenamed = "host.renamed";
     HostDeleted = "host.deleted";
     EnrolmentTokenDeleted = "enrolment_token.deleted";
+    HostCertificateRenewed = "host.certificate_renewed";
+    HostRecovered = "host.recovered";
 }
 
 /// What an event is about; each part that applies is set, so that a reader can filter.

@@ -5,7 +5,7 @@
 //! cut off with their agent. Ended states are final; a retry by hand is a new job.
 
 use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
-use hostler_protocol::job::JobType;
+use hostler_protocol::job::{Executor, JobType};
 
 use super::Micros;
 
@@ -154,6 +154,12 @@ impl Lane {
     pub fn environment(id: &EnvironmentId) -> Self {
         Self(id.as_str().to_owned())
     }
+
+    /// The lane of an environment's warm-ups.
+    #[must_use]
+    pub fn warm(id: &EnvironmentId) -> Self {
+        Self(format!("{}/warm", id.as_str()))
+    }
 }
 
 /// One unit of work on one host.
@@ -197,6 +203,10 @@ pub struct Job {
     pub request_id: Option<RequestId>,
     /// The job this one repeats, if it was retried by hand.
     pub retry_of: Option<JobId>,
+    /// The job this one follows from.
+    pub parent_id: Option<JobId>,
+    /// The executor its environment chose when it was last handed out, or queued.
+    pub executor: Option<Executor>,
 }
 
 impl Job {

@@ -17,10 +17,10 @@ pub mod template;
 pub mod token;
 pub mod validate;
 
-pub use change::{Change, Decision, Refusal, RefusalKind, Scope, Snapshot};
+pub use change::{BannedKey, Change, Decision, Refusal, RefusalKind, Scope, Snapshot};
 pub use environment::{CacheFlag, Environment, EnvironmentState};
 pub use event::{Event, EventKind, NewEvent, Subject};
-pub use host::{Host, HostState};
+pub use host::{Candidate, Host, HostState, Revocation};
 pub use hostler_protocol::time::Micros;
 pub use job::{Job, JobState, Lane, NewJob};
 pub use site::Site;

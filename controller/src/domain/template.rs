@@ -2,13 +2,7 @@
 
 use hostler_protocol::job::JobType;
 
-/// Who carries a job out on the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Executor {
-    Native,
-    Ansible,
-}
+pub use hostler_protocol::job::Executor;
 
 /// What becomes of an attempt that was cut off in the middle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -18,6 +12,31 @@ pub enum OnInterrupt {
     Rerun,
     /// A person decides.
     Hold,
+}
+
+/// Which other jobs of its environment a job excludes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LaneKind {
+    /// None: it only looks.
+    None,
+    /// Every job that changes the environment.
+    Environment,
+    /// Other warm-ups alone: a long one must not keep a purge or a toggle waiting.
+    Warm,
+    /// Every job that changes the environment, and warm-ups too.
+    All,
+}
+
+/// Whether there is a playbook for jobs of that type; only then is there a choice of executor.
+#[must_use]
+pub fn has_playbook(job_type: JobType) -> bool {
+    match job_type {
+        JobType::EnvCacheToggle | JobType::CachePurge | JobType::CacheWarm => true,
+        JobType::EnvCheck | JobType::EnvDelete | JobType::CacheFacts | JobType::CacheExplain => {
+            false
+        }
+    }
 }
 
 /// A versioned definition of how a job type runs.
@@ -34,8 +53,7 @@ pub struct Template {
     pub timeout_secs: u32,
     /// Seconds to wait before each retry; its length is the number of retries.
     pub retry_after_secs: Vec<u32>,
-    /// Whether the job excludes other jobs of its environment; read-only jobs do not.
-    pub exclusive: bool,
+    pub lane: LaneKind,
     /// Whether the job may start while an earlier one of its lane waits for a retry.
     pub may_pass_waiting: bool,
     /// Whether a newer job of this type ends older ones of the same environment still queued.
@@ -54,5 +72,11 @@ impl Template {
     #[must_use]
     pub fn reference(&self) -> String {
         format!("{}/{}@{}", self.namespace, self.name, self.version)
+    }
+
+    /// Who carries out a job of this template in an environment with that choice.
+    #[must_use]
+    pub fn executor_for(&self, chosen: Option<Executor>) -> Executor {
+        chosen.filter(|_| has_playbook(self.job_type)).unwrap_or(self.executor)
     }
 }

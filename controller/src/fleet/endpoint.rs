@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hostler_protocol::message::close;
-use hostler_protocol::{AGENT_STREAMS_MAX, ALPN_ENROL, ALPN_SESSION, IDLE_SECS, KEEP_ALIVE_SECS};
+use hostler_protocol::{
+    AGENT_STREAMS_MAX, ALPN_ENROL, ALPN_RENEW, ALPN_SESSION, IDLE_SECS, KEEP_ALIVE_SECS,
+};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
@@ -16,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::rate::RateLimit;
 use super::tls::{self, Served};
-use super::{Fleet, PeerIdentity, enrolment, session};
+use super::{Fleet, PeerIdentity, enrolment, recovery, session};
 use crate::domain::Micros;
 use crate::pki::{PkiError, SERVER_SECS};
 
@@ -65,7 +67,21 @@ pub struct Port {
     served: Arc<Served>,
     fleet: Arc<Fleet>,
     handshakes: Arc<Semaphore>,
-    enrolments: Arc<Mutex<RateLimit>>,
+    strangers: Arc<Strangers>,
+}
+
+/// How often peers without a certificate may try: one limit for those that want one for the first
+/// time, one for those that come back, so that neither can keep the other out.
+#[derive(Debug, Default)]
+struct Strangers {
+    enrolments: Mutex<RateLimit>,
+    returns: Mutex<RateLimit>,
+}
+
+fn allow(limit: &Mutex<RateLimit>, fleet: &Fleet, connection: &Connection) -> bool {
+    let source = connection.remote_address().ip();
+    let now_ms = fleet.app.clock.monotonic_ms();
+    limit.lock().unwrap_or_else(PoisonError::into_inner).allow(source, now_ms)
 }
 
 impl Port {
@@ -76,8 +92,8 @@ impl Port {
     pub fn open(fleet: Fleet, socket: UdpSocket) -> Result<Self, EndpointError> {
         widen_receive_buffer(&socket);
         let served = Served::new(Arc::clone(&fleet.authority))?;
-        let mut config =
-            ServerConfig::with_crypto(Arc::new(tls::server_config(Arc::clone(&served))?));
+        let tls = tls::server_config(Arc::clone(&served), fleet.app.clock.clone())?;
+        let mut config = ServerConfig::with_crypto(Arc::new(tls));
         config.transport_config(Arc::new(transport()));
         config.max_incoming(HANDSHAKES_MAX);
         config.incoming_buffer_size(16 * 1024).incoming_buffer_size_total(8 * 1024 * 1024);
@@ -92,7 +108,7 @@ impl Port {
             served,
             fleet: Arc::new(fleet),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
-            enrolments: Arc::new(Mutex::new(RateLimit::default())),
+            strangers: Arc::default(),
         })
     }
 
@@ -166,12 +182,12 @@ impl Port {
         // state for as long as it lives, and this one lives as long as the session.
         let handshake =
             Box::pin(tokio::time::timeout(limit, async move { incoming.accept()?.await }));
-        let (fleet, enrolments) = (Arc::clone(&self.fleet), Arc::clone(&self.enrolments));
+        let (fleet, strangers) = (Arc::clone(&self.fleet), Arc::clone(&self.strangers));
         self.fleet.tasks.spawn(async move {
             match handshake.await {
                 Ok(Ok(connection)) => {
                     drop(permit);
-                    serve_connection(fleet, &enrolments, connection).await;
+                    serve_connection(fleet, &strangers, connection).await;
                 }
                 Ok(Err(error)) => {
                     refused("tls");
@@ -184,22 +200,19 @@ impl Port {
 }
 
 /// What happens once on a connection has its own box, for the same reason as the handshake.
-async fn serve_connection(
-    fleet: Arc<Fleet>,
-    enrolments: &Mutex<RateLimit>,
-    connection: Connection,
-) {
+async fn serve_connection(fleet: Arc<Fleet>, strangers: &Strangers, connection: Connection) {
     let alpn = connection
         .handshake_data()
         .and_then(|data| data.downcast::<HandshakeData>().ok())
         .and_then(|data| data.protocol);
     match alpn.as_deref() {
         Some(ALPN_ENROL) => {
-            let source = connection.remote_address().ip();
-            let now_ms = fleet.app.clock.monotonic_ms();
-            let allowed =
-                enrolments.lock().unwrap_or_else(PoisonError::into_inner).allow(source, now_ms);
+            let allowed = allow(&strangers.enrolments, &fleet, &connection);
             Box::pin(enrolment::serve(&fleet, &connection, allowed)).await;
+        }
+        Some(ALPN_RENEW) => {
+            let allowed = allow(&strangers.returns, &fleet, &connection);
+            Box::pin(recovery::serve(&fleet, &connection, allowed)).await;
         }
         Some(ALPN_SESSION) => match Box::pin(PeerIdentity::check(&fleet.app, &connection)).await {
             Ok(Some(peer)) => Box::pin(session::serve(fleet, connection, peer)).await,

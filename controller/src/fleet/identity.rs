@@ -5,14 +5,13 @@ use quinn::Connection;
 use rustls_pki_types::CertificateDer;
 
 use crate::app::App;
-use crate::pki::claimed_identity;
+use crate::pki::{ClaimedIdentity, claimed_identity};
 use crate::store::StoreError;
 
 /// An enrolled, unrevoked host at the other end. There is no other way to make one than to check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdentity {
-    host: HostId,
-    key_sha256: String,
+    shown: ClaimedIdentity,
 }
 
 impl PeerIdentity {
@@ -31,21 +30,27 @@ impl PeerIdentity {
         let Some(claimed) = chain.first().and_then(|leaf| claimed_identity(leaf).ok()) else {
             return Ok(None);
         };
-        let peer = Self { host: claimed.host, key_sha256: claimed.key_sha256 };
+        let peer = Self { shown: claimed };
         Ok(peer.holds(app).await?.then_some(peer))
     }
 
-    /// Whether the host still is enrolled with this key.
+    /// Whether the host still is enrolled with this key, be it committed or its candidate.
     ///
     /// # Errors
     /// [`StoreError`] if the row cannot be read.
     pub async fn holds(&self, app: &App) -> Result<bool, StoreError> {
-        Ok(app.peer(&self.host, &self.key_sha256).await?.is_some())
+        Ok(app.peer(&self.shown.host, &self.shown.key_sha256).await?.is_some())
     }
 
     /// The host.
     #[must_use]
     pub fn host(&self) -> &HostId {
-        &self.host
+        &self.shown.host
+    }
+
+    /// What its certificate says.
+    #[must_use]
+    pub(super) fn shown(&self) -> &ClaimedIdentity {
+        &self.shown
     }
 }

@@ -1,4 +1,5 @@
-//! Agents: one UDP port, enrolment of new hosts, sessions of enrolled ones.
+//! Agents: one UDP port, enrolment of new hosts, sessions of enrolled ones, the return of hosts
+//! whose certificate has ended.
 //!
 //! Invariants:
 //! * the only room that names quinn and rustls;
@@ -8,6 +9,7 @@
 //! * every queue, stream count, window and wait here has a limit with a name.
 
 mod agents;
+mod answers;
 mod endpoint;
 mod enrolment;
 mod frames;
@@ -15,6 +17,8 @@ mod identity;
 mod intake;
 mod progress;
 mod rate;
+mod recovery;
+mod renewal;
 mod revoked;
 mod session;
 mod tls;

@@ -17,8 +17,9 @@ use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::task::JoinHandle;
 
 use super::agents::Place;
+use super::answers::Refused;
 use super::frames::{FrameReader, ReadError, STREAM_FRAMES_MAX, channel as queue, write_all};
-use super::{Fleet, Order, PeerIdentity};
+use super::{Fleet, Order, PeerIdentity, renewal};
 use crate::app::fleet::{Admission, Report, to_store};
 use crate::domain::Template;
 
@@ -39,6 +40,8 @@ enum Inward {
     /// The attempt is over without an outcome to acknowledge.
     Over(AttemptRef),
     NotTaken,
+    /// A certificate for a new key, or why there is none.
+    Renewed(Result<Vec<Vec<u8>>, Refused>),
 }
 
 struct Writer {
@@ -56,6 +59,7 @@ struct Session {
     fleet: Arc<Fleet>,
     connection: Connection,
     host: HostId,
+    peer: PeerIdentity,
     core: Core,
     place: Place,
     epoch: Option<u64>,
@@ -105,6 +109,7 @@ async fn enter(
         fleet,
         connection,
         host,
+        peer,
         core,
         place,
         epoch: None,
@@ -219,6 +224,10 @@ impl Session {
                 self.closing = Some((close::UNAVAILABLE, reason));
                 Some(Input::Timeout)
             }
+            Inward::Renewed(answer) => {
+                let answer = answer.map_err(|refused| (refused.code.to_owned(), refused.message));
+                Some(Input::Renewed { answer })
+            }
         }
     }
 
@@ -274,6 +283,7 @@ impl Session {
                     running.retain(|attempt| self.slots.contains(attempt));
                     self.fleet.intake.renew(running);
                 }
+                Effect::Renew { csr } => self.renew(csr),
                 Effect::Leaving { reason } => {
                     tracing::info!(host.id = %self.host, reason, "an agent takes its leave");
                 }
@@ -309,7 +319,7 @@ impl Session {
     }
 
     async fn admit(&mut self, hello: &Hello) {
-        let admission = match self.fleet.app.admit(&self.host, hello).await {
+        let admission = match self.fleet.app.admit(self.peer.shown(), hello).await {
             Ok(admission) => admission,
             Err(error) => {
                 tracing::error!(%error, host.id = %self.host, "a session could not be entered");
@@ -366,6 +376,16 @@ impl Session {
                 (Err(_), _) => Inward::NotTaken,
             };
             drop(inbox.send(answer).await);
+        });
+    }
+
+    fn renew(&self, csr: Vec<u8>) {
+        let (fleet, mut inbox) = (self.fleet.clone(), self.inbox.clone());
+        let shown = self.peer.shown().clone();
+        tokio::spawn(async move {
+            let answer = renewal::over_session(&fleet, &shown, &csr).await;
+            // The session may be over: its successor asks again.
+            drop(inbox.send(Inward::Renewed(answer)).await);
         });
     }
 

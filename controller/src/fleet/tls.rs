@@ -1,8 +1,9 @@
 //! TLS as the endpoint speaks it: 1.3 only, ring, no early data, no resumption.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use hostler_protocol::{ALPN_ENROL, ALPN_SESSION};
+use hostler_protocol::{ALPN_ENROL, ALPN_RENEW, ALPN_SESSION};
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -11,8 +12,11 @@ use rustls::server::{
     ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
+use rustls::time_provider::TimeProvider;
+use rustls_pki_types::UnixTime;
 
 use super::EndpointError;
+use crate::clock::Clock;
 use crate::domain::Micros;
 use crate::pki::Authority;
 
@@ -59,18 +63,33 @@ fn certify(authority: &Authority) -> Result<(Arc<CertifiedKey>, Micros), Endpoin
     Ok((Arc::new(CertifiedKey::new(server.chain, key)), server.expires_at))
 }
 
-/// The TLS side of the endpoint. Client certificates are optional here: enrolment has none.
-pub(super) fn server_config(served: Arc<Served>) -> Result<QuicServerConfig, EndpointError> {
+/// The time client certificates are held against.
+#[derive(Debug)]
+struct Time(Clock);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        let secs = u64::try_from(self.0.now().0 / 1_000_000).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(secs)))
+    }
+}
+
+/// The TLS side of the endpoint. Client certificates are optional here: enrolment and the return of
+/// a host have none.
+pub(super) fn server_config(
+    served: Arc<Served>,
+    clock: Clock,
+) -> Result<QuicServerConfig, EndpointError> {
     let mut roots = RootCertStore::empty();
     roots.add(served.authority.root().clone())?;
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
         .allow_unauthenticated()
         .build()?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    let mut config = rustls::ServerConfig::builder_with_details(provider(), Arc::new(Time(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(served);
-    config.alpn_protocols = vec![ALPN_SESSION.to_vec(), ALPN_ENROL.to_vec()];
+    config.alpn_protocols = vec![ALPN_SESSION.to_vec(), ALPN_ENROL.to_vec(), ALPN_RENEW.to_vec()];
     // A resumed session would skip the look at the client's certificate and its end.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
-use hostler_protocol::CONTROLLER_NAME;
 use hostler_protocol::id::HostId;
+use hostler_protocol::{CERTIFICATE_BACKDATE_SECS, CONTROLLER_NAME, CSR_BYTES_MAX};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _,
@@ -15,8 +15,8 @@ use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyD
 use time::OffsetDateTime;
 
 use super::{
-    BACKDATE_SECS, CSR_BYTES_MAX, HOST_SECS, ISSUING_LEFT_SECS_MIN, ISSUING_SECS, PkiError,
-    ROOT_SECS, SERVER_SECS, certificate_key_sha256, files, host_uri, key_sha256, new_key,
+    ISSUING_LEFT_SECS_MIN, ISSUING_SECS, PkiError, ROOT_SECS, SERVER_SECS, certificate_key_sha256,
+    files, host_uri, key_sha256, new_key,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -28,6 +28,8 @@ use crate::domain::Micros;
 pub struct Authority {
     dir: PathBuf,
     clock: Clock,
+    /// Seconds a host's certificate is good for.
+    host_secs: u64,
     root: Pair,
     issuing: RwLock<Pair>,
 }
@@ -92,7 +94,7 @@ impl Authority {
     /// # Errors
     /// [`PkiError::File`] and [`PkiError::Damaged`] for what cannot be read, [`PkiError::KeyLost`]
     /// where a key is gone that cannot be made anew.
-    pub fn open(dir: &Path, clock: Clock) -> Result<Self, PkiError> {
+    pub fn open(dir: &Path, clock: Clock, host_secs: u64) -> Result<Self, PkiError> {
         files::make_dir(dir)?;
         let root = match load(dir, "root")? {
             Some(pair) => pair,
@@ -104,7 +106,8 @@ impl Authority {
             Ok(None) | Err(PkiError::KeyLost { .. }) => make_issuing(dir, &root, &clock)?,
             Err(error) => return Err(error),
         };
-        let authority = Self { dir: dir.to_owned(), clock, root, issuing: RwLock::new(issuing) };
+        let (dir, issuing) = (dir.to_owned(), RwLock::new(issuing));
+        let authority = Self { dir, clock, host_secs, root, issuing };
         authority.renew_issuing()?;
         Ok(authority)
     }
@@ -147,14 +150,22 @@ impl Authority {
         Ok(true)
     }
 
+    /// When a host's certificate ends that is signed now.
+    #[must_use]
+    pub fn host_certificate_ends(&self) -> Micros {
+        // Certificates count in whole seconds.
+        let Micros(end) = self.clock.now().plus_secs(self.host_secs);
+        Micros(end - end.rem_euclid(1_000_000))
+    }
+
     /// Signs a host's certificate. Of the request only the public key is used.
     ///
     /// # Errors
     /// [`PkiError::Sign`] if the library refuses.
     pub fn sign_host(&self, request: &Request, host: &HostId) -> Result<HostCertificate, PkiError> {
         let issuing = self.issuing.read().unwrap_or_else(PoisonError::into_inner);
-        let expires_at = self.clock.now().plus_secs(HOST_SECS);
-        let mut params = leaf_params(&self.clock, host.as_str(), HOST_SECS)?;
+        let expires_at = self.host_certificate_ends();
+        let mut params = leaf_params(&self.clock, host.as_str(), self.host_secs)?;
         params.subject_alt_names =
             vec![SanType::URI(sign("naming a host", host_uri(host).try_into())?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -283,7 +294,7 @@ fn base_params(clock: &Clock, name: &str, secs: u64) -> Result<CertificateParams
     let mut params = CertificateParams::default();
     params.distinguished_name = subject;
     params.serial_number = Some(SerialNumber::from_slice(&serial));
-    params.not_before = date(Micros(now.0 - micros(BACKDATE_SECS)));
+    params.not_before = date(Micros(now.0 - micros(CERTIFICATE_BACKDATE_SECS)));
     params.not_after = date(now.plus_secs(secs));
     Ok(params)
 }

@@ -13,6 +13,7 @@
 mod authority;
 mod files;
 mod peer;
+mod proof;
 
 use hostler_protocol::id::HostId;
 use rcgen::KeyPair;
@@ -23,6 +24,7 @@ use crate::clock::RandomError;
 
 pub use authority::{Authority, HostCertificate, Request, ServerCertificate};
 pub use peer::{ClaimedIdentity, claimed_identity};
+pub use proof::prove;
 
 /// Seconds a root is good for: ten years.
 pub const ROOT_SECS: u64 = 10 * 365 * 86_400;
@@ -32,12 +34,12 @@ pub const ISSUING_SECS: u64 = 365 * 86_400;
 pub const ISSUING_LEFT_SECS_MIN: u64 = 60 * 86_400;
 /// Seconds a controller's own certificate is good for.
 pub const SERVER_SECS: u64 = 7 * 86_400;
-/// Seconds a host's certificate is good for.
+/// Seconds a host's certificate is good for, unless the settings say otherwise.
 pub const HOST_SECS: u64 = 7 * 86_400;
-/// How far certificates are backdated, for hosts whose clock is behind, in seconds.
-pub const BACKDATE_SECS: u64 = 300;
-/// Largest certificate signing request, in bytes.
-pub const CSR_BYTES_MAX: usize = 8 * 1024;
+/// The least and the most the settings may say: a certificate must not outlive the authority that
+/// signed it.
+pub const HOST_SECS_MIN: u64 = 2;
+pub const HOST_SECS_MAX: u64 = ISSUING_LEFT_SECS_MIN;
 
 /// What can go wrong with keys and certificates.
 #[derive(Debug, thiserror::Error)]

@@ -7,6 +7,7 @@ use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 
 use super::{HOST_URI_PREFIX, PkiError, certificate_key_sha256};
+use crate::domain::Micros;
 
 /// What a certificate claims. Only worth something together with TLS's verification of the chain
 /// and the host's own row.
@@ -15,6 +16,7 @@ pub struct ClaimedIdentity {
     pub host: HostId,
     /// SHA-256 of its public key info, lower-case hex.
     pub key_sha256: String,
+    pub expires_at: Micros,
 }
 
 /// Reads the host's id and the key's hash from a leaf certificate.
@@ -31,5 +33,6 @@ pub fn claimed_identity(leaf: &CertificateDer<'_>) -> Result<ClaimedIdentity, Pk
     });
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(PkiError::NoHost) };
     let host = HostId::from_str(host).map_err(|_| PkiError::NoHost)?;
-    Ok(ClaimedIdentity { host, key_sha256 })
+    let expires_at = Micros(parsed.validity().not_after.timestamp().saturating_mul(1_000_000));
+    Ok(ClaimedIdentity { host, key_sha256, expires_at })
 }

@@ -5,11 +5,12 @@ use rcgen::CertificateParams;
 use super::*;
 use crate::clock::Clock;
 use crate::domain::Micros;
+use hostler_protocol::{CERTIFICATE_BACKDATE_SECS, CSR_BYTES_MAX};
 
 const NOW: Micros = Micros(1_800_000_000_000_000);
 
 fn authority(dir: &std::path::Path, clock: &Clock) -> Authority {
-    Authority::open(&dir.join("pki"), clock.clone()).unwrap()
+    Authority::open(&dir.join("pki"), clock.clone(), HOST_SECS).unwrap()
 }
 
 fn request() -> (Request, KeyPair) {
@@ -42,9 +43,12 @@ fn a_lost_root_key_stops_the_start_and_a_lost_issuing_key_does_not() {
     std::fs::remove_file(pki.join("issuing.key")).unwrap();
     assert_eq!(authority(dir.path(), &clock).pin().unwrap(), pin);
     std::fs::remove_file(pki.join("root.key")).unwrap();
-    assert!(matches!(Authority::open(&pki, clock.clone()), Err(PkiError::KeyLost { .. })));
+    assert!(matches!(
+        Authority::open(&pki, clock.clone(), HOST_SECS),
+        Err(PkiError::KeyLost { .. })
+    ));
     std::fs::write(pki.join("root.key"), "rubbish").unwrap();
-    assert!(matches!(Authority::open(&pki, clock), Err(PkiError::Damaged { .. })));
+    assert!(matches!(Authority::open(&pki, clock, HOST_SECS), Err(PkiError::Damaged { .. })));
 }
 
 #[test]
@@ -57,6 +61,7 @@ fn a_host_certificate_names_the_host_and_nothing_the_request_asked_for() {
     let leaf = CertificateDer::from(signed.chain[0].clone());
     let claimed = claimed_identity(&leaf).unwrap();
     assert_eq!(claimed.host, host);
+    assert_eq!(claimed.expires_at, signed.expires_at);
     assert_eq!(
         claimed.key_sha256,
         key_sha256(&rcgen::PublicKeyData::subject_public_key_info(&key))
@@ -65,7 +70,10 @@ fn a_host_certificate_names_the_host_and_nothing_the_request_asked_for() {
     assert!(!format!("{:?}", parsed.subject_alternative_name()).contains("evil"));
     let usage = parsed.extended_key_usage().unwrap().unwrap().value;
     assert!(usage.client_auth && !usage.server_auth && !usage.any);
-    assert_eq!(parsed.validity().not_before.timestamp(), NOW.0 / 1_000_000 - 300);
+    assert_eq!(
+        parsed.validity().not_before.timestamp(),
+        NOW.0 / 1_000_000 - i64::try_from(CERTIFICATE_BACKDATE_SECS).unwrap()
+    );
     assert_eq!(Micros(parsed.validity().not_after.timestamp() * 1_000_000), signed.expires_at);
 }
 

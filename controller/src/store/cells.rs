@@ -148,8 +148,17 @@ impl Cells<'_> {
         what: &str,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T, Failure> {
-        let text = self.text()?;
-        parse(&text).ok_or_else(|| Failure::unreadable(format!("the {what} {text:?}")))
+        self.opt_named(what, parse)?.ok_or_else(|| Failure::unreadable("an empty cell"))
+    }
+
+    pub(super) fn opt_named<T>(
+        &mut self,
+        what: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(text) = self.opt_text()? else { return Ok(None) };
+        let named = parse(&text);
+        named.map(Some).ok_or_else(|| Failure::unreadable(format!("the {what} {text:?}")))
     }
 
     pub(super) fn json<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, Failure> {

@@ -48,6 +48,7 @@ async fn one(tx: &mut Tx<'_>, change: &Change) -> Result<(), Failure> {
         Change::InsertHost(host) => hosts::insert(tx, host).await,
         Change::UpdateHost(host) => hosts::update(tx, host).await,
         Change::DeleteHost(id) => hosts::delete(tx, id).await,
+        Change::BanKey(key) => hosts::ban(tx, key).await,
         Change::InsertEnrolmentToken(token) => tokens::insert_enrolment(tx, token).await,
         Change::UpdateEnrolmentToken(token) => tokens::update_enrolment(tx, token).await,
         Change::DeleteEnrolmentToken(id) => tokens::delete_enrolment(tx, id).await,

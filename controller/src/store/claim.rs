@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use hostler_protocol::id::{EnvironmentId, JobId};
+use hostler_protocol::job::Executor;
 use serde_json::json;
 
 use super::db::{Dialect, Tx, json_rows};
@@ -118,6 +119,7 @@ impl Operation for Claim {
         let environments = load_environments(tx, &rows).await?;
         let mut claimed = Vec::with_capacity(ids.len());
         let mut events = Vec::with_capacity(ids.len());
+        choose_executors(tx, &mut rows, &environments).await?;
         for id in &ids {
             let Some(JobRow { job, .. }) = rows.remove(id) else { continue };
             let document = json!({ "attempt": job.attempt });
@@ -232,7 +234,7 @@ async fn hold_lanes(tx: &mut Tx<'_>, found: Vec<Candidate>) -> Result<Vec<JobId>
          ORDER BY l.lane ON CONFLICT (lane) DO NOTHING"
     );
     let all = jobs::json_ids(&ids);
-    if tx.execute(held, &[all.clone()]).await? < wanted {
+    if tx.execute(held, std::slice::from_ref(&all)).await? < wanted {
         let lost = format!(
             "SELECT DISTINCT l.job_id FROM {lanes} AND NOT EXISTS (SELECT 1 FROM lane_holds h \
              WHERE h.lane = l.lane AND h.job_id = l.job_id)"
@@ -264,6 +266,33 @@ async fn start(
     let params = [jobs::json_ids(ids), now.into()];
     let started = jobs::by_id(tx.fetch_packed(sql, &params, jobs::read).await?);
     if started.len() == ids.len() { Ok(started) } else { Err(Failure::Overtaken) }
+}
+
+/// The choice of an environment may have changed since its jobs were queued.
+async fn choose_executors(
+    tx: &mut Tx<'_>,
+    rows: &mut BTreeMap<JobId, JobRow>,
+    environments: &BTreeMap<EnvironmentId, (Environment, Site)>,
+) -> Result<(), Failure> {
+    let mut changed: Vec<(JobId, Option<Executor>)> = Vec::new();
+    for job in rows.values_mut().map(|row| &mut row.job) {
+        let known = job.environment_id.as_ref().and_then(|id| environments.get(id));
+        let chosen = known.and_then(|(environment, _)| environment.doc.executor);
+        if job.executor != chosen {
+            job.executor = chosen;
+            changed.push((job.id.clone(), chosen));
+        }
+    }
+    if !changed.is_empty() {
+        let source = tx.dialect().source(1, &["id", "executor"]);
+        let sql =
+            format!("UPDATE jobs SET executor = v.executor FROM {source} WHERE jobs.id = v.id");
+        let row = |(job, chosen): &(JobId, Option<Executor>)| {
+            [job.as_str().to_owned().into(), chosen.map(Executor::as_str).into()]
+        };
+        tx.execute(sql, &[json_rows(changed.iter().map(row))]).await?;
+    }
+    Ok(())
 }
 
 /// The environments these jobs work on, with their sites.

@@ -8,14 +8,16 @@ use super::error::Failure;
 use super::read::List;
 use super::types::{Page, Paged};
 use super::{Store, StoreError};
-use crate::domain::{Host, HostState};
+use crate::domain::{BannedKey, Candidate, Host, HostState, Micros, Revocation};
 
 pub(super) const COLUMNS: &str = "h.id, h.name, h.state, h.key_sha256, \
     h.certificate_expires_at, h.facts, h.agent_build, h.last_seen_at, \
-    (SELECT count(*) FROM host_sessions p WHERE p.host_id = h.id), h.created_at, h.revoked_at";
+    (SELECT count(*) FROM host_sessions p WHERE p.host_id = h.id), h.created_at, h.revoked_at, \
+    h.revoked_as, h.candidate_key_sha256, h.candidate_expires_at, h.certificate_renewed_at, \
+    h.recoveries, h.recovered_at, h.clock_skew_ms";
 
 pub(super) fn read(row: &mut Cells<'_>) -> Result<Host, Failure> {
-    Ok(Host {
+    let host = Host {
         id: row.parsed()?,
         name: row.text()?,
         state: row.named("host state", HostState::parse)?,
@@ -27,7 +29,18 @@ pub(super) fn read(row: &mut Cells<'_>) -> Result<Host, Failure> {
         connected: row.bool()?,
         created_at: row.at()?,
         revoked_at: row.opt_at()?,
-    })
+        revoked_as: row.opt_named("revocation", Revocation::parse)?,
+        candidate: candidate(row.opt_text()?, row.opt_at()?),
+        certificate_renewed_at: row.opt_at()?,
+        recoveries: row.u32()?,
+        recovered_at: row.opt_at()?,
+        clock_skew_ms: row.opt_int()?,
+    };
+    Ok(host)
+}
+
+fn candidate(key: Option<String>, expires_at: Option<Micros>) -> Option<Candidate> {
+    Some(Candidate { key_sha256: key?, certificate_expires_at: expires_at? })
 }
 
 fn values(host: &Host) -> Vec<Value<'_>> {
@@ -41,6 +54,13 @@ fn values(host: &Host) -> Vec<Value<'_>> {
         host.agent_build.as_deref().into(),
         host.last_seen_at.into(),
         host.revoked_at.into(),
+        host.revoked_as.map(Revocation::as_str).into(),
+        host.candidate.as_ref().map(|candidate| candidate.key_sha256.as_str()).into(),
+        host.candidate.as_ref().map(|candidate| candidate.certificate_expires_at).into(),
+        host.certificate_renewed_at.into(),
+        host.recoveries.into(),
+        host.recovered_at.into(),
+        host.clock_skew_ms.into(),
     ]
 }
 
@@ -49,8 +69,10 @@ pub(super) async fn insert(tx: &mut Tx<'_>, host: &Host) -> Result<(), Failure> 
     values.push(host.created_at.into());
     tx.execute(
         "INSERT INTO hosts (id, name, state, key_sha256, certificate_expires_at, facts, \
-         agent_build, last_seen_at, revoked_at, created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         agent_build, last_seen_at, revoked_at, revoked_as, candidate_key_sha256, \
+         candidate_expires_at, certificate_renewed_at, recoveries, recovered_at, clock_skew_ms, \
+         created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
         &values,
     )
     .await?;
@@ -62,7 +84,9 @@ pub(super) async fn update(tx: &mut Tx<'_>, host: &Host) -> Result<(), Failure> 
         .execute(
             "UPDATE hosts SET name = $2, state = $3, key_sha256 = $4, \
              certificate_expires_at = $5, facts = $6, agent_build = $7, last_seen_at = $8, \
-             revoked_at = $9 WHERE id = $1",
+             revoked_at = $9, revoked_as = $10, candidate_key_sha256 = $11, \
+             candidate_expires_at = $12, certificate_renewed_at = $13, recoveries = $14, \
+             recovered_at = $15, clock_skew_ms = $16 WHERE id = $1",
             &values(host),
         )
         .await?;
@@ -78,9 +102,38 @@ pub(super) async fn delete(tx: &mut Tx<'_>, id: &HostId) -> Result<(), Failure> 
     }
 }
 
-/// A revoked host's name and key may be another's by now: the one that is enrolled counts.
-pub(super) const ENROLLED_FIRST: &str =
-    "ORDER BY CASE h.state WHEN 'enrolled' THEN 0 ELSE 1 END, h.created_at DESC LIMIT 1";
+/// Refuses a key from now on; one that is refused already stays as it is.
+pub(super) async fn ban(tx: &mut Tx<'_>, key: &BannedKey) -> Result<(), Failure> {
+    let BannedKey { key_sha256, host_id, host_name, banned_at } = key;
+    tx.execute(
+        "INSERT INTO banned_keys (key_sha256, host_id, host_name, banned_at) \
+         VALUES ($1, $2, $3, $4) ON CONFLICT (key_sha256) DO NOTHING",
+        params![key_sha256.as_str(), host_id.as_str(), host_name.as_str(), *banned_at],
+    )
+    .await?;
+    Ok(())
+}
+
+/// Whether a key is banned, and the enrolled host that accepts it.
+pub(super) async fn key_use(
+    tx: &mut Tx<'_>,
+    key_sha256: &str,
+) -> Result<(bool, Option<HostId>), Failure> {
+    let sql = "SELECT (SELECT count(*) FROM banned_keys b WHERE b.key_sha256 = $1), \
+        (SELECT h.id FROM hosts h WHERE h.state = 'enrolled' AND h.key_sha256 = $1), \
+        (SELECT h.id FROM hosts h WHERE h.state = 'enrolled' AND h.candidate_key_sha256 = $1)";
+    let read = |row: &mut Cells<'_>| {
+        let banned = row.bool()?;
+        let (committed, candidate) = (row.opt_parsed()?, row.opt_parsed()?);
+        Ok((banned, committed.or(candidate)))
+    };
+    Ok(tx.fetch_one(sql, params![key_sha256], read).await?.unwrap_or_default())
+}
+
+/// An evicted host's name and key may be another's by now: the one that is enrolled counts, then
+/// one whose name nobody else may have.
+pub(super) const ENROLLED_FIRST: &str = "ORDER BY CASE WHEN h.state = 'enrolled' THEN 0 \
+    WHEN h.revoked_as = 'ban' THEN 1 ELSE 2 END, h.created_at DESC LIMIT 1";
 
 impl Store {
     /// The host of that id.

@@ -40,13 +40,24 @@ impl Store {
                 .with("j.job_type", filter.job_type.map(|kind| kind.as_str()))
                 .with("j.environment_id", filter.environment.as_ref().map(|id| id.as_str()))
                 .with("j.host_id", filter.host.as_ref().map(|id| id.as_str()))
-                .with("j.site_id", filter.site.as_ref().map(|id| id.as_str()));
+                .with("j.site_id", filter.site.as_ref().map(|id| id.as_str()))
+                .with("j.parent_id", filter.parent.as_ref().map(|id| id.as_str()));
             let (sql, params) = list.page(page.after.as_deref(), limit + 1);
             found.extend(self.read_all("jobs", sql, &params, read_job).await?);
         }
         found.sort_by(|a, b| b.id.cmp(&a.id));
         found.dedup_by(|a, b| a.id == b.id);
         Ok(cut(found, limit, |job| job.id.as_str().to_owned()))
+    }
+
+    /// The jobs that follow from one, oldest first, those in history too.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn children(&self, parent: &JobId) -> Result<Vec<JobId>, StoreError> {
+        let sql = "SELECT id FROM jobs WHERE parent_id = $1 \
+             UNION SELECT id FROM jobs_history WHERE parent_id = $1 ORDER BY id";
+        self.read_all("children", sql, params![parent.as_str()], |row| row.parsed()).await
     }
 
     /// Jobs that run on a host (or are unknown there), oldest first.

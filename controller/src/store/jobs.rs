@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hostler_protocol::id::{HostId, JobId};
-use hostler_protocol::job::JobType;
+use hostler_protocol::job::{Executor, JobType};
 
 use super::cells::Cells;
 use super::db::{Dialect, Tx, Value, json_rows, params};
@@ -14,7 +14,7 @@ use crate::domain::{Job, JobState, NewJob};
 pub(super) const NAMES: &str = "id, position, job_type, template, host_id, site_id, environment_id, state, \
     reason, priority, may_pass_waiting, request, attempt, failures, crashes, timeout_secs, \
     run_after, expires_at, created_at, started_at, accepted_at, cancel_requested_at, \
-    finished_at, lease, request_id, retry_of, progress_seen";
+    finished_at, lease, request_id, retry_of, parent_id, executor, progress_seen";
 
 /// A job's columns in the table known as `name`, to be read by [`read`].
 pub(super) fn columns(name: &str) -> String {
@@ -78,11 +78,20 @@ pub(super) fn read(row: &mut Cells<'_>) -> Result<JobRow, Failure> {
         outcome: None,
         request_id: row.opt_parsed()?,
         retry_of: row.opt_parsed()?,
+        parent_id: row.opt_parsed()?,
+        executor: executor(row.opt_text()?)?,
     };
     let progress_seen = row.int()?;
     let settled_attempt = row.opt_int()?;
     job.outcome = row.opt_json()?;
     Ok(JobRow { job, progress_seen, settled_attempt })
+}
+
+fn executor(text: Option<String>) -> Result<Option<Executor>, Failure> {
+    let parse = |text: String| {
+        Executor::parse(&text).ok_or_else(|| Failure::unreadable("an unknown executor"))
+    };
+    text.map(parse).transpose()
 }
 
 pub(super) fn read_job(row: &mut Cells<'_>) -> Result<Job, Failure> {
@@ -163,6 +172,8 @@ const INSERTED: &[&str] = &[
     "created_at:i",
     "request_id",
     "retry_of",
+    "parent_id",
+    "executor",
 ];
 
 /// Queues jobs at the end of their lanes, all of which must be new: queued, no attempt. Answers
@@ -246,6 +257,8 @@ fn inserted(job: &Job, position: i64) -> [Value<'_>; INSERTED.len()] {
         job.created_at.into(),
         job.request_id.as_ref().map(|id| id.as_str()).into(),
         job.retry_of.as_ref().map(|id| id.as_str()).into(),
+        job.parent_id.as_ref().map(|id| id.as_str()).into(),
+        job.executor.map(Executor::as_str).into(),
     ]
 }
 

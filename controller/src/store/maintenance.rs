@@ -1,5 +1,6 @@
 //! What the sweep does: ends what waited too long, moves and removes what is old, counts.
 
+use hostler_protocol::CLOCK_SKEW_SECS_MAX;
 use hostler_protocol::id::JobId;
 use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState};
 use serde_json::json;
@@ -81,14 +82,22 @@ impl Store {
             (SELECT count(*) FROM jobs WHERE state = 'running'), \
             (SELECT count(*) FROM jobs WHERE state = 'held'), \
             (SELECT min(created_at) FROM jobs WHERE state = 'queued'), \
-            (SELECT count(*) FROM host_sessions)";
-        let stats = self.read_one("stats", sql, &[], |row| {
+            (SELECT count(*) FROM host_sessions), \
+            (SELECT count(*) FROM host_sessions p JOIN hosts h ON h.id = p.host_id \
+             WHERE abs(h.clock_skew_ms) > $1), \
+            (SELECT min(h.certificate_expires_at) FROM host_sessions p \
+             JOIN hosts h ON h.id = p.host_id)";
+        let skew_ms_max = i64::try_from(CLOCK_SKEW_SECS_MAX * 1000).unwrap_or(i64::MAX);
+        let values = params![skew_ms_max];
+        let stats = self.read_one("stats", sql, values, |row| {
             Ok(QueueStats {
                 queued: count(row)?,
                 running: count(row)?,
                 held: count(row)?,
                 oldest_queued_at: row.opt_at()?,
                 hosts_connected: count(row)?,
+                hosts_clock_skewed: count(row)?,
+                certificate_ends_first_at: row.opt_at()?,
             })
         });
         Ok(stats.await?.unwrap_or_default())

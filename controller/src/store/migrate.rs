@@ -5,10 +5,20 @@ use super::db::{Dialect, Tx, params};
 use super::error::Failure;
 
 /// The steps, oldest first: a step's version is its place, counted from 1. Append only.
-const STEPS: &[Step] = &[Step {
-    sqlite: include_str!("../../migrations/sqlite/0001_initial.sql"),
-    postgres: include_str!("../../migrations/postgres/0001_initial.sql"),
-}];
+const STEPS: &[Step] = &[
+    Step {
+        sqlite: include_str!("../../migrations/sqlite/0001_initial.sql"),
+        postgres: include_str!("../../migrations/postgres/0001_initial.sql"),
+    },
+    Step {
+        sqlite: include_str!("../../migrations/sqlite/0002_identity.sql"),
+        postgres: include_str!("../../migrations/postgres/0002_identity.sql"),
+    },
+    Step {
+        sqlite: include_str!("../../migrations/sqlite/0003_parents.sql"),
+        postgres: include_str!("../../migrations/postgres/0003_parents.sql"),
+    },
+];
 
 struct Step {
     sqlite: &'static str,

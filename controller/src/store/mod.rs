@@ -49,6 +49,7 @@ use unit::Operation;
 use writer::Writer;
 
 pub use error::{DatabaseUrlError, StoreError, TransactError};
+pub use sessions::Opening;
 pub use transact::Committed;
 pub use types::{
     AttemptRef, ClaimHost, Claimed, EnqueueAnswer, EnvironmentFilter, EventFilter, HostAttempt,

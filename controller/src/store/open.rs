@@ -96,6 +96,9 @@ impl Store {
                         ("enable_seqscan", "off".to_owned()),
                         ("enable_hashjoin", "off".to_owned()),
                         ("enable_mergejoin", "off".to_owned()),
+                        // What is off only looks dear, and dear statements would be compiled
+                        // before they run: a second of work to count a few rows.
+                        ("jit", "off".to_owned()),
                     ])
                     .disable_statement_logging();
                 // By itself, since a pool waits for a server that is not there and then says no

@@ -13,26 +13,14 @@ use super::{Store, StoreError};
 use crate::domain::{EventKind, Micros, NewEvent, Subject};
 
 impl Store {
-    /// A host's session begins here; one that was open is replaced. Answers the session's epoch.
+    /// A host's session begins here; one that was open is replaced. The candidate key, if that is
+    /// what was shown, is committed with it: the key before is worth nothing from then on.
+    /// Answers the session's epoch.
     ///
     /// # Errors
-    /// [`StoreError::NoHost`] if no such host is enrolled, [`StoreError`] otherwise.
-    pub async fn session_open(
-        &self,
-        host: &HostId,
-        controller: &ControllerId,
-        facts: serde_json::Value,
-        build: &str,
-        now: Micros,
-    ) -> Result<u64, StoreError> {
-        let operation = Open {
-            host: host.clone(),
-            controller: controller.clone(),
-            facts,
-            build: build.to_owned(),
-            now,
-        };
-        self.commit(operation).await
+    /// [`StoreError::NoHost`] if no such host is enrolled with that key, [`StoreError`] otherwise.
+    pub async fn session_open(&self, opening: Opening) -> Result<u64, StoreError> {
+        self.commit(opening).await
     }
 
     /// A session ends. False if the host's session is another one by now, which stays.
@@ -83,15 +71,53 @@ impl Store {
     }
 }
 
-struct Open {
-    host: HostId,
-    controller: ControllerId,
-    facts: serde_json::Value,
-    build: String,
-    now: Micros,
+/// A session that begins.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    pub host: HostId,
+    pub controller: ControllerId,
+    /// Of the certificate that was shown.
+    pub key_sha256: String,
+    pub certificate_expires_at: Micros,
+    pub facts: serde_json::Value,
+    pub build: String,
+    pub clock_skew_ms: i64,
+    pub now: Micros,
 }
 
-impl Operation for Open {
+/// What every beginning session writes.
+const SEEN: &str = "session_epoch = session_epoch + 1, facts = $2, agent_build = $3, \
+    last_seen_at = $4, certificate_expires_at = $6, clock_skew_ms = $7";
+
+impl Opening {
+    async fn enter(&self, tx: &mut Tx<'_>) -> Result<(i64, bool), Failure> {
+        let values = params![
+            self.host.as_str(),
+            self.facts.to_string(),
+            self.build.as_str(),
+            self.now,
+            self.key_sha256.as_str(),
+            self.certificate_expires_at,
+            self.clock_skew_ms,
+        ];
+        let sql = format!(
+            "UPDATE hosts SET {SEEN} WHERE id = $1 AND state = 'enrolled' AND key_sha256 = $5 \
+             RETURNING session_epoch"
+        );
+        if let Some(epoch) = tx.fetch_one(sql, values, |row| row.int()).await? {
+            return Ok((epoch, false));
+        }
+        let sql = format!(
+            "UPDATE hosts SET {SEEN}, key_sha256 = $5, candidate_key_sha256 = NULL, \
+             candidate_expires_at = NULL, certificate_renewed_at = $4 WHERE id = $1 \
+             AND state = 'enrolled' AND candidate_key_sha256 = $5 RETURNING session_epoch"
+        );
+        let epoch = tx.fetch_one(sql, values, |row| row.int()).await?.ok_or(Failure::NoHost)?;
+        Ok((epoch, true))
+    }
+}
+
+impl Operation for Opening {
     type Reply = u64;
 
     fn name(&self) -> &'static str {
@@ -99,16 +125,7 @@ impl Operation for Open {
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<u64>, Failure> {
-        let epoch = tx
-            .fetch_one(
-                "UPDATE hosts SET session_epoch = session_epoch + 1, facts = $2, \
-                 agent_build = $3, last_seen_at = $4 WHERE id = $1 AND state = 'enrolled' \
-                 RETURNING session_epoch",
-                params![self.host.as_str(), self.facts.to_string(), self.build.as_str(), self.now],
-                |row| row.int(),
-            )
-            .await?
-            .ok_or(Failure::NoHost)?;
+        let (epoch, renewed) = self.enter(tx).await?;
         tx.execute(
             "INSERT INTO host_sessions (host_id, controller_id, epoch, connected_at) \
              VALUES ($1, $2, $3, $4) ON CONFLICT (host_id) DO UPDATE SET \
@@ -120,8 +137,16 @@ impl Operation for Open {
         let document = json!({
             "epoch": epoch, "controller": self.controller.as_str(), "build": self.build,
         });
-        let told = about(&self.host, EventKind::HostConnected, document, self.now);
-        Ok(Done { reply: u64::try_from(epoch).unwrap_or(0), events: vec![told] })
+        let mut events = Vec::with_capacity(2);
+        if renewed {
+            let document = json!({
+                "key_sha256": self.key_sha256,
+                "certificate_expires_at_us": self.certificate_expires_at.0,
+            });
+            events.push(about(&self.host, EventKind::HostCertificateRenewed, document, self.now));
+        }
+        events.push(about(&self.host, EventKind::HostConnected, document, self.now));
+        Ok(Done { reply: u64::try_from(epoch).unwrap_or(0), events })
     }
 }
 

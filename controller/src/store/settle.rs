@@ -4,17 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hostler_protocol::id::{EnvironmentId, JobId};
-use hostler_protocol::job::OutcomeState;
+use hostler_protocol::job::{JobType, OutcomeState};
 use serde_json::json;
 
-use super::db::Tx;
+use super::db::{Tx, json_rows};
 use super::error::Failure;
 use super::types::{SLICE_MAX, SettleAnswer, Settlement};
 use super::unit::{Done, Operation};
 use super::{Store, StoreError, change, environments, jobs};
 use crate::domain::decide::job::event;
 use crate::domain::decide::settle::{ignores_environment, settle};
-use crate::domain::{Change, Environment, EventKind, JobState, Micros, NewEvent};
+use crate::domain::decide::warm;
+use crate::domain::{Change, Environment, EventKind, Job, JobState, Micros, NewEvent};
 
 impl Store {
     /// Settles attempts by what their hosts report. Answers stand in the order of the settlements
@@ -59,10 +60,9 @@ impl Operation for Settle {
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<Self::Reply>, Failure> {
-        let looked_at = self
-            .settlements
-            .iter()
-            .filter(|one| !ignores_environment(one.template.job_type, &one.outcome));
+        let looked_at = self.settlements.iter().filter(|one| {
+            may_be_followed(one) || !ignores_environment(one.template.job_type, &one.outcome)
+        });
         let mut environments =
             lock_environments(tx, looked_at.map(|one| &one.attempt.job).collect()).await?;
         let ids: Vec<&JobId> = self.settlements.iter().map(|one| &one.attempt.job).collect();
@@ -72,6 +72,7 @@ impl Operation for Settle {
             rows.extend(jobs::load_history(tx, jobs::json_ids(missing)).await?);
         }
         let covered = covered(tx, &self.settlements).await?;
+        let mut warm_ups = waiting_warm_ups(tx, &self.settlements, &rows).await?;
         let mut outcome = Outcome::default();
         for settlement in &self.settlements {
             let answer = match rows.get_mut(&settlement.attempt.job) {
@@ -81,7 +82,26 @@ impl Operation for Settle {
                         return Err(Failure::unreadable("a job whose template is of another type"));
                     }
                     let newer_waits = covered.contains(&row.job.id);
-                    one(row, settlement, &mut environments, newer_waits, self.now, &mut outcome)
+                    let answer = one(
+                        row,
+                        settlement,
+                        &mut environments,
+                        newer_waits,
+                        self.now,
+                        &mut outcome,
+                    );
+                    if answer == SettleAnswer::Settled(JobState::Succeeded) {
+                        let job = &row.job;
+                        follow(
+                            job,
+                            settlement,
+                            &environments,
+                            &mut warm_ups,
+                            self.now,
+                            &mut outcome,
+                        );
+                    }
+                    answer
                 }
                 None => SettleAnswer::Unknown,
             };
@@ -104,7 +124,7 @@ fn one(
     now: Micros,
     outcome: &mut Outcome,
 ) -> SettleAnswer {
-    let Settlement { attempt, host, outcome: report, template } = settlement;
+    let Settlement { attempt, host, outcome: report, template, .. } = settlement;
     if row.job.host_id != *host {
         return SettleAnswer::WrongHost;
     }
@@ -147,6 +167,7 @@ fn one(
             | Change::UpdateApiToken(_)
             | Change::EnqueueJob(_)
             | Change::UpdateJob { .. }
+            | Change::BanKey(_)
             | Change::RecordIdempotency(_) => {}
         }
         outcome.other_changes.push(change);
@@ -157,6 +178,74 @@ fn one(
     outcome.outcomes.retain(|(job, _, _)| *job != attempt.job);
     outcome.outcomes.push((attempt.job.clone(), attempt.attempt, text));
     SettleAnswer::Settled(decision.reply)
+}
+
+/// Queues what follows from a job that has just succeeded. Being in the unit that settles it, it
+/// is queued exactly when the job's end is believed, and never for an outcome that comes again.
+fn follow(
+    job: &Job,
+    settlement: &Settlement,
+    environments: &BTreeMap<EnvironmentId, Environment>,
+    warm_ups: &mut Vec<Job>,
+    now: Micros,
+    outcome: &mut Outcome,
+) {
+    let environment = job.environment_id.as_ref().and_then(|id| environments.get(id));
+    let (Some(template), Some(environment)) = (&settlement.warm_template, environment) else {
+        return;
+    };
+    let waiting: Vec<Job> = warm_ups
+        .iter()
+        .filter(|one| one.environment_id.as_ref() == Some(&environment.id))
+        .cloned()
+        .collect();
+    let report = &settlement.outcome;
+    let Some((changes, events)) =
+        warm::following(job, environment, report, &waiting, template, now)
+    else {
+        return;
+    };
+    for change in &changes {
+        if let Change::UpdateJob { job, .. } = change {
+            warm_ups.retain(|one| one.id != job.id);
+        }
+    }
+    outcome.other_changes.extend(changes);
+    outcome.events.extend(events);
+}
+
+/// Whether a warm-up may follow from what is settled: then its environment is looked at.
+fn may_be_followed(settlement: &Settlement) -> bool {
+    settlement.outcome.state == OutcomeState::Succeeded && settlement.warm_template.is_some()
+}
+
+/// The warm-ups that wait in environments whose purges may be followed by one.
+async fn waiting_warm_ups(
+    tx: &mut Tx<'_>,
+    settlements: &[Settlement],
+    rows: &BTreeMap<JobId, jobs::JobRow>,
+) -> Result<Vec<Job>, Failure> {
+    let followed = settlements
+        .iter()
+        .filter(|one| may_be_followed(one))
+        .filter_map(|one| rows.get(&one.attempt.job))
+        .filter(|row| row.job.state == JobState::Running && warm::is_followed(&row.job))
+        .filter_map(|row| row.job.environment_id.as_ref());
+    let ids: BTreeSet<&EnvironmentId> = followed.collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids = json_rows(ids.into_iter().map(|id| [id.as_str().into()]));
+    let dialect = tx.dialect();
+    let sql = format!(
+        "{} WHERE j.environment_id IN (SELECT v.id FROM {}) AND j.job_type = $2 \
+         AND j.state = $3 ORDER BY j.id{}",
+        jobs::select("jobs j"),
+        dialect.source(1, &["id"]),
+        dialect.for_update()
+    );
+    let (warm, queued) = (JobType::CacheWarm.as_str(), JobState::Queued.as_str());
+    tx.fetch_as(sql, &[ids, warm.into(), queued.into()], jobs::read_job).await
 }
 
 /// Of the jobs that may be tried again, those behind which a newer one of their type and

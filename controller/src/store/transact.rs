@@ -95,10 +95,11 @@ async fn reserve(tx: &mut Tx<'_>, scope: &Scope) -> Result<(), Failure> {
     if tx.dialect() == Dialect::Sqlite {
         return Ok(());
     }
-    let Scope { site_named, host_named, redis_server, idempotency, .. } = scope;
+    let Scope { site_named, host_named, key, redis_server, idempotency, .. } = scope;
     let names = [
         site_named.as_ref().map(|name| format!("site:{name}")),
         host_named.as_ref().map(|name| format!("host:{name}")),
+        key.as_ref().map(|key| format!("host_key:{key}")),
         redis_server.as_ref().map(|server| format!("redis:{server}")),
         idempotency.as_ref().map(|(who, key)| format!("key:{who}:{key}")),
     ];
@@ -121,6 +122,9 @@ async fn load_hosts(
     if let Some(name) = &scope.host_named {
         let which = format!("WHERE h.name = $1 {}{lock}", hosts::ENROLLED_FIRST);
         snapshot.host_named = host(tx, &which, name).await?;
+    }
+    if let Some(key) = &scope.key {
+        (snapshot.key_banned, snapshot.key_holder) = hosts::key_use(tx, key).await?;
     }
     Ok(())
 }

@@ -65,6 +65,8 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// What the job runs by; of the job's own type.
     pub template: Arc<Template>,
+    /// What a warm-up that follows from it runs; `None`: none can.
+    pub warm_template: Option<Arc<Template>>,
 }
 
 /// What became of a settlement. All but an error are final: the outcome may be acknowledged.
@@ -131,6 +133,8 @@ pub struct JobFilter {
     pub environment: Option<EnvironmentId>,
     pub host: Option<HostId>,
     pub site: Option<SiteId>,
+    /// The job they follow from.
+    pub parent: Option<JobId>,
 }
 
 /// Which events to read; parts that are set all have to hold.
@@ -159,4 +163,8 @@ pub struct QueueStats {
     /// When the oldest queued job was made.
     pub oldest_queued_at: Option<crate::domain::Micros>,
     pub hosts_connected: u64,
+    /// Of those: whose clock is further off than is worth a word.
+    pub hosts_clock_skewed: u64,
+    /// Of those: when the first of their certificates ends.
+    pub certificate_ends_first_at: Option<crate::domain::Micros>,
 }

@@ -167,7 +167,13 @@ async fn measure(app: &App) -> Result<(), StoreError> {
         metrics::gauge!("hostler_jobs", "state" => state).set(jobs as f64);
     }
     metrics::gauge!("hostler_hosts_connected").set(stats.hosts_connected as f64);
-    let oldest = stats.oldest_queued_at.map_or(0, |at| app.clock.now().0.saturating_sub(at.0));
+    metrics::gauge!("hostler_hosts_clock_skewed").set(stats.hosts_clock_skewed as f64);
+    let now = app.clock.now().0;
+    if let Some(at) = stats.certificate_ends_first_at {
+        let left = at.0.saturating_sub(now);
+        metrics::gauge!("hostler_certificate_left_seconds_min").set(left as f64 / 1e6);
+    }
+    let oldest = stats.oldest_queued_at.map_or(0, |at| now.saturating_sub(at.0));
     metrics::gauge!("hostler_oldest_queued_seconds").set(oldest as f64 / 1e6);
     Ok(())
 }
@@ -190,6 +196,8 @@ mod tests {
             request: serde_json::json!({}),
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         let template = Templates::shipped().unwrap().for_type(JobType::EnvCheck);
         let mut job = new_job(input, &template, Micros(0)).job;

@@ -13,6 +13,17 @@ pub enum AppKind {
     Wordpress,
 }
 
+/// Who carries a job out on its host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Executor {
+    /// The agent itself.
+    #[default]
+    Native,
+    /// `ansible-playbook` on the host.
+    Ansible,
+}
+
 /// What state an environment is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -100,6 +111,10 @@ pub struct Environment {
     /// Null: it has no Redis cache.
     pub redis: Option<RedisSettings>,
     pub health: HealthSettings,
+    /// Who carries out toggles, purges and warm-ups here. Null: as their template says.
+    #[serde(default)]
+    #[schema(required)]
+    pub executor: Option<Executor>,
     pub cache: CacheState,
     /// Grows by one with each change.
     pub version: i64,

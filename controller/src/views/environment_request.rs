@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AppKind;
 use super::present::{nullable, present};
+use super::{AppKind, Executor};
 
 /// A new environment of a site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -47,6 +47,9 @@ pub struct CreateEnvironment {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub health: Option<NewHealth>,
+    /// Who carries out toggles, purges and warm-ups here. Left out or null: as their template says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<Executor>,
 }
 
 /// The nginx files of a new environment.
@@ -66,7 +69,8 @@ pub struct NewNginx {
     #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub location_file: Option<String>,
     /// Where probes connect on the host: `http://` or `https://` and a loopback address with
-    /// port. A site that answers in HTTPS only needs the latter.
+    /// port. Pages are refreshed and warmed in its scheme: `https://` where nginx itself ends TLS,
+    /// and where a site answers in HTTPS only.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, max_length = 256, default = "http://127.0.0.1:80")]
     pub probe_origin: Option<String>,
@@ -189,6 +193,10 @@ pub struct ChangeEnvironment {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub health: Option<ChangeHealth>,
+    /// Null: as the job's template says.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Executor>)]
+    pub executor: Option<Option<Executor>>,
 }
 
 /// A change of the nginx files.
@@ -207,7 +215,8 @@ pub struct ChangeNginx {
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_length = 2, max_length = 1024, pattern = "^/.*[^/]\\.conf$")]
     pub location_file: Option<String>,
-    /// Where probes connect on the host: `http://` and a loopback address with port.
+    /// Where probes connect on the host: `http://` or `https://` and a loopback address with port.
+    /// Pages are refreshed and warmed in its scheme: `https://` where nginx itself ends TLS.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, max_length = 256)]
     pub probe_origin: Option<String>,

@@ -10,8 +10,19 @@ use super::Timestamp;
 #[serde(rename_all = "snake_case")]
 pub enum HostState {
     Enrolled,
-    /// Its certificate is refused for good.
+    /// Its certificate is refused; `revoked_as` says how it was shut out.
     Revoked,
+}
+
+/// How a host is shut out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Revocation {
+    /// The machine may be enrolled again with a new token, as another host.
+    #[default]
+    Evict,
+    /// Its keys are refused for good, whatever token comes with them.
+    Ban,
 }
 
 /// A machine with an agent.
@@ -26,7 +37,16 @@ pub struct Host {
     /// SHA-256 of the public key in its certificate, lower-case hex.
     #[schema(pattern = "^[0-9a-f]{64}$")]
     pub key_sha256: String,
+    /// When the certificate it last showed ends.
     pub certificate_expires_at: Timestamp,
+    /// When it last took a new key and certificate into use; null: it has those it enrolled with.
+    pub certificate_renewed_at: Option<Timestamp>,
+    /// How often it came back with a certificate that had ended, by its key.
+    pub recoveries: u32,
+    pub recovered_at: Option<Timestamp>,
+    /// How far its clock was ahead of the controller's (behind, if negative) when it last
+    /// connected, in milliseconds.
+    pub clock_skew_ms: Option<i64>,
     /// The agent's version, if it ever connected.
     pub agent_build: Option<String>,
     /// What the agent said of the host when it last connected.
@@ -36,6 +56,7 @@ pub struct Host {
     pub last_seen_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
+    pub revoked_as: Option<Revocation>,
 }
 
 /// One page of hosts.
@@ -44,6 +65,15 @@ pub struct HostPage {
     pub items: Vec<Host>,
     /// Send it back as `after` for the next page; null on the last one.
     pub next: Option<String>,
+}
+
+/// Shuts a host out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeHost {
+    /// Left out: `evict`.
+    #[serde(rename = "as", default)]
+    pub kind: Revocation,
 }
 
 /// Another name for a host.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Timestamp;
 use super::present::present;
+use super::{Executor, Timestamp};
 
 /// The type of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -14,6 +14,9 @@ pub enum JobType {
     CachePurge,
     EnvCheck,
     EnvDelete,
+    CacheWarm,
+    CacheFacts,
+    CacheExplain,
 }
 
 /// What state a job is in.
@@ -147,7 +150,11 @@ pub struct Job {
     pub environment_id: Option<String>,
     /// Larger runs first.
     pub priority: i32,
-    /// What was asked.
+    /// Who carries it out: resolved anew each time it is handed to its host.
+    #[serde(default)]
+    #[schema(required)]
+    pub executor: Executor,
+    /// What was asked; in lists of jobs, lists in it end after 20 items.
     #[schema(value_type = Object)]
     pub request: serde_json::Value,
     /// How often it was handed to its host.
@@ -183,6 +190,14 @@ pub struct Job {
     /// The job it repeats, if a person retried one.
     #[schema(value_type = Option<super::JobIdText>)]
     pub retry_of: Option<String>,
+    /// The job it follows from.
+    #[serde(default)]
+    #[schema(required, value_type = Option<super::JobIdText>)]
+    pub parent_id: Option<String>,
+    /// The jobs that follow from it; empty in lists.
+    #[serde(default)]
+    #[schema(required, value_type = Vec<super::JobIdText>)]
+    pub children: Vec<String>,
 }
 
 /// How to cancel a job.

@@ -19,17 +19,19 @@ mod site;
 mod time;
 mod token;
 
-pub use cache::{CacheFlag, CacheName, CacheState, PurgeCaches, SetCaches};
+pub use cache::{
+    CacheFlag, CacheName, CacheState, ExplainUrl, PurgeCaches, PurgeMode, SetCaches, WarmCache,
+};
 pub use environment::{
-    AppKind, Environment, EnvironmentPage, EnvironmentState, FastcgiSettings, HealthSettings,
-    NginxSettings, RedisSettings,
+    AppKind, Environment, EnvironmentPage, EnvironmentState, Executor, FastcgiSettings,
+    HealthSettings, NginxSettings, RedisSettings,
 };
 pub use environment_request::{
     ChangeEnvironment, ChangeFastcgi, ChangeHealth, ChangeNginx, ChangeRedis, CreateEnvironment,
     NewFastcgi, NewHealth, NewNginx, NewRedis,
 };
 pub use event::{EndOfStream, Event};
-pub use host::{Host, HostPage, HostState, RenameHost};
+pub use host::{Host, HostPage, HostState, RenameHost, Revocation, RevokeHost};
 pub use ids::{
     EnrolmentTokenIdText, EnvironmentIdText, HostIdText, JobIdText, RequestIdText, SiteIdText,
 };

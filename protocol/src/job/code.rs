@@ -98,6 +98,16 @@ codes! {
     JournalFailed = "JOURNAL_FAILED", Later, "The agent cannot write its journal; look at its log and at the host's disk.";
     Abandoned = "ABANDONED", Never, "Reconcile the environment's caches once its host is back.";
     ProbeOriginWrong = "PROBE_ORIGIN_WRONG", Never, "Set the environment's probe origin to where the server block that includes our files listens, such as https://127.0.0.1:443.";
+    ModeNotSupported = "MODE_NOT_SUPPORTED", Never, "Let the native executor do it, or purge in mode `hard`.";
+    CacheOff = "CACHE_OFF", Never, "Switch the environment's FastCGI cache on first.";
+    CacheFormatUnknown = "CACHE_FORMAT_UNKNOWN", Never, "This nginx stores its cache in a format the agent does not know: purge everything, or upgrade the agent.";
+    WarmFailed = "WARM_FAILED", Later, "The site answered too many warm-up requests with errors; look at PHP.";
+    AnsibleMissing = "ANSIBLE_MISSING", Never, "Install ansible-core on the host, or let the native executor do it.";
+    PlaybookMissing = "PLAYBOOK_MISSING", Never, "Install the agent's playbooks, or correct `playbook_dir` in its configuration.";
+    PlaybookInvalid = "PLAYBOOK_INVALID", Never, "Ansible cannot load the playbook; `ansible-playbook --syntax-check` says why.";
+    PlaybookAborted = "PLAYBOOK_ABORTED", Later, "The playbook ended without saying how it went; look at the output.";
+    PlaybookFailed = "PLAYBOOK_FAILED", Never, "";
+    HostUnreachable = "HOST_UNREACHABLE", Later, "Ansible could not connect; playbooks run on the agent's own host.";
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::spec::Executor;
 use crate::id::EnvironmentId;
 
 /// The cache key nginx setups of this kind use most: scheme, method, host, path with query.
@@ -37,6 +38,9 @@ pub struct EnvironmentDoc {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<RedisDoc>,
     pub health: HealthDoc,
+    /// Who carries jobs out here, where a playbook exists for them; `None`: as their template says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub executor: Option<Executor>,
 }
 
 /// The three files the agent renders and the operator's vhost includes.

@@ -15,12 +15,15 @@ pub use environment::{
 };
 pub use outcome::{JobError, Outcome, OutcomeState, Progress, StepReport, StepState};
 pub use result::{
-    CacheStatus, CheckFinding, CheckResult, FastcgiPurge, FlagResult, PurgeResult, RedisPurge,
-    RemoveResult, Severity, ToggleResult, UrlPurge,
+    CacheStatus, CheckFinding, CheckResult, ExplainEntry, ExplainReason, ExplainResult,
+    FactsResult, FastcgiPurge, FlagResult, PurgeResult, RedisPurge, RemoveResult, Severity,
+    ToggleResult, UrlPurge, UrlWarm, WarmResult, WarmState,
 };
 pub use spec::{
-    CacheSet, CheckSpec, JobSpec, JobType, PROBED_URLS_MAX, PURGE_URLS_MAX, PurgeScope, PurgeSpec,
-    RemoveSpec, ToggleSpec,
+    CacheSet, CheckSpec, Executor, ExplainSpec, FactsSpec, JobDoc, JobSpec, JobType,
+    LISTS_BYTES_MAX, PROBED_URLS_MAX, PURGE_PREFIXES_MAX, PURGE_TAGS_MAX, PURGE_URLS_MAX,
+    PurgeMode, PurgeScope, PurgeSpec, RemoveSpec, Selection, TAG_BYTES_MAX, ToggleSpec,
+    WARM_URLS_MAX, WarmSpec,
 };
 
 /// Why a document could not be read.

@@ -8,6 +8,17 @@ use super::environment::EnvironmentDoc;
 pub const PURGE_URLS_MAX: usize = 10_000;
 /// Most URLs whose cache status is probed before and after a purge, per job.
 pub const PROBED_URLS_MAX: usize = 10;
+/// Most URL prefixes one purge may name.
+pub const PURGE_PREFIXES_MAX: usize = 100;
+/// Most tags one purge may name.
+pub const PURGE_TAGS_MAX: usize = 256;
+/// Longest tag, in bytes: visible ASCII, as in a `Surrogate-Key` header.
+pub const TAG_BYTES_MAX: usize = 1024;
+/// Most URLs one warm-up may name.
+pub const WARM_URLS_MAX: usize = 10_000;
+/// Longest lists of URLs, prefixes and tags of one request together, in bytes of JSON: what is
+/// left of [`crate::SPEC_BYTES_MAX`] is for the environment.
+pub const LISTS_BYTES_MAX: usize = 960 * 1024;
 
 /// The type of a job: its name in the API, in templates and on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -17,12 +28,22 @@ pub enum JobType {
     CachePurge,
     EnvCheck,
     EnvDelete,
+    CacheWarm,
+    CacheFacts,
+    CacheExplain,
 }
 
 impl JobType {
     /// Every job type, in the order they were added.
-    pub const ALL: [Self; 4] =
-        [Self::EnvCacheToggle, Self::CachePurge, Self::EnvCheck, Self::EnvDelete];
+    pub const ALL: [Self; 7] = [
+        Self::EnvCacheToggle,
+        Self::CachePurge,
+        Self::EnvCheck,
+        Self::EnvDelete,
+        Self::CacheWarm,
+        Self::CacheFacts,
+        Self::CacheExplain,
+    ];
 
     /// The type's stable name.
     #[must_use]
@@ -32,6 +53,9 @@ impl JobType {
             Self::CachePurge => "cache_purge",
             Self::EnvCheck => "env_check",
             Self::EnvDelete => "env_delete",
+            Self::CacheWarm => "cache_warm",
+            Self::CacheFacts => "cache_facts",
+            Self::CacheExplain => "cache_explain",
         }
     }
 
@@ -39,6 +63,51 @@ impl JobType {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// Who carries a job out on its host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Executor {
+    /// The agent itself.
+    #[default]
+    Native,
+    /// `ansible-playbook` on the host, with the playbook of the job's type.
+    Ansible,
+}
+
+impl Executor {
+    /// The executor's stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Ansible => "ansible",
+        }
+    }
+
+    /// The executor of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Native, Self::Ansible].into_iter().find(|one| one.as_str() == name)
+    }
+}
+
+/// What stands in a `Run` frame: the specification and who carries it out. An agent from before
+/// there was a choice reads the specification alone and is `native`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobDoc {
+    #[serde(default)]
+    pub executor: Executor,
+    #[serde(flatten)]
+    pub spec: JobSpec,
+}
+
+impl From<JobSpec> for JobDoc {
+    /// By the agent itself.
+    fn from(spec: JobSpec) -> Self {
+        Self { executor: Executor::Native, spec }
     }
 }
 
@@ -51,6 +120,9 @@ pub enum JobSpec {
     CachePurge(PurgeSpec),
     EnvCheck(CheckSpec),
     EnvDelete(RemoveSpec),
+    CacheWarm(WarmSpec),
+    CacheFacts(FactsSpec),
+    CacheExplain(ExplainSpec),
 }
 
 impl JobSpec {
@@ -62,6 +134,9 @@ impl JobSpec {
             Self::CachePurge(_) => JobType::CachePurge,
             Self::EnvCheck(_) => JobType::EnvCheck,
             Self::EnvDelete(_) => JobType::EnvDelete,
+            Self::CacheWarm(_) => JobType::CacheWarm,
+            Self::CacheFacts(_) => JobType::CacheFacts,
+            Self::CacheExplain(_) => JobType::CacheExplain,
         }
     }
 
@@ -73,6 +148,9 @@ impl JobSpec {
             Self::CachePurge(spec) => &spec.environment,
             Self::EnvCheck(spec) => &spec.environment,
             Self::EnvDelete(spec) => &spec.environment,
+            Self::CacheWarm(spec) => &spec.environment,
+            Self::CacheFacts(spec) => &spec.environment,
+            Self::CacheExplain(spec) => &spec.environment,
         }
     }
 }
@@ -98,7 +176,7 @@ pub struct CacheSet {
     pub redis: bool,
 }
 
-/// What a purge removes from the FastCGI cache.
+/// What a purge is about in the FastCGI cache.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum PurgeScope {
@@ -106,17 +184,99 @@ pub enum PurgeScope {
     All,
     /// Exactly these absolute URLs, with all their variants.
     Urls { urls: Vec<String> },
+    /// Whatever one of these matches.
+    Select(Selection),
 }
 
-/// Remove entries from an environment's caches.
+/// Entries by what they are about; at least one list is not empty.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Absolute URLs, each with all its `Vary` variants.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<String>,
+    /// Also the same paths with any query string.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub query_variants: bool,
+    /// Absolute URLs; the host is compared whole, path and query by their beginning.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
+    /// Entries whose stored `Surrogate-Key` header holds one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+}
+
+/// What becomes of the entries a purge is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PurgeMode {
+    /// Gone: the next visitor gets a new page.
+    #[default]
+    Hard,
+    /// Stale: the next visitor gets the old page while it is made anew behind them. Pages that
+    /// are no longer there are removed instead.
+    Soft,
+    /// Made anew past the cache and stored over the old entry: no visitor ever waits.
+    Refresh,
+}
+
+impl PurgeMode {
+    /// The mode's stable name.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hard => "hard",
+            Self::Soft => "soft",
+            Self::Refresh => "refresh",
+        }
+    }
+
+    /// The mode of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Hard, Self::Soft, Self::Refresh].into_iter().find(|mode| mode.as_str() == name)
+    }
+}
+
+/// Purge an environment's caches.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurgeSpec {
     pub environment: EnvironmentDoc,
     pub caches: CacheSet,
     pub scope: PurgeScope,
-    /// Count what would be removed, remove nothing.
+    /// What becomes of FastCGI entries; Redis keys are always removed.
+    #[serde(default)]
+    pub mode: PurgeMode,
+    /// Count what would be purged, change nothing.
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// Fetch pages past the cache and store them, over what is there: nobody misses meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WarmSpec {
+    pub environment: EnvironmentDoc,
+    /// Absolute URLs of the environment's domain.
+    pub urls: Vec<String>,
+    /// Entries stored at this time or later are warm already, so that a job that was cut off goes
+    /// on where it was; microseconds UTC by the controller's clock.
+    pub wanted_at_us: i64,
+    /// What the controller's clock said when it handed this out: the host's own clock at that
+    /// moment tells how far the two are apart. Absent: take them for equal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at_us: Option<i64>,
+}
+
+/// Say what is in an environment's page cache; changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FactsSpec {
+    pub environment: EnvironmentDoc,
+}
+
+/// Say what the cache does with one URL and why; changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExplainSpec {
+    pub environment: EnvironmentDoc,
+    pub url: String,
 }
 
 /// Look at the host and say what would be wrong; changes nothing.

@@ -5,16 +5,17 @@
 //! runner. It never decides about a job: the runner's journal does.
 //!
 //! Invariants: nothing but `Hello` is sent before `Welcome`; job frames that overtake the
-//! `Welcome` wait for it; each attempt has at most one channel; after [`Effect::Close`] nothing
-//! follows.
+//! `Welcome` wait for it; each attempt has at most one channel; a certificate is asked for only
+//! where the version knows the question, and none is taken that was not asked for; after
+//! [`Effect::Close`] nothing follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ChannelId, MonotonicMs};
 use crate::id::ControllerId;
 use crate::job::{self, Code, JobError};
-use crate::message::{AttemptRef, Hello, ToAgent, ToController, Verdict, Welcome, close};
-use crate::{IDLE_SECS, JOB_STREAMS_MAX, KEEP_ALIVE_SECS, SPEC_BYTES_MAX};
+use crate::message::{AttemptRef, Hello, Renewed, ToAgent, ToController, Verdict, Welcome, close};
+use crate::{IDLE_SECS, JOB_STREAMS_MAX, KEEP_ALIVE_SECS, SPEC_BYTES_MAX, VERSION_RENEWAL};
 
 /// The control channel; the agent opens it first.
 pub const CONTROL: ChannelId = ChannelId(0);
@@ -34,7 +35,9 @@ pub enum Input {
     Ended { channel: ChannelId },
     /// The runner has something to say about a job.
     FromRunner(ToController),
-    /// The agent stops.
+    /// Ask for a certificate; see [`Core::may_renew`]. After `wait_ms` the answer is called late.
+    Renew { csr: Vec<u8>, wait_ms: u64 },
+    /// The agent stops, or takes its leave to come back at once.
     Stop { reason: String },
     /// The time of [`Core::next_timeout`] has come.
     Timeout,
@@ -53,6 +56,12 @@ pub enum Effect {
     Established { version: u16, controller: ControllerId, epoch: u64 },
     /// Hand a `Run`, `Cancel` or `Ack` to the runner.
     ToRunner(ToAgent),
+    /// The answer to [`Input::Renew`]; it may come after [`Effect::RenewUnanswered`] too.
+    Renewed { chain: Vec<Vec<u8>> },
+    /// The controller does not certify the key; the session goes on.
+    RenewRefused { code: String, message: String },
+    /// No answer to [`Input::Renew`] in time; the session goes on.
+    RenewUnanswered,
     /// The controller is about to go: after the connection ends, wait this long.
     RetryAfter { retry_after_ms: u64 },
     /// The controller does not want this agent as it is; a `Close` follows.
@@ -65,8 +74,19 @@ pub enum Effect {
 enum State {
     Connecting,
     Greeting { versions: (u16, u16), until_ms: MonotonicMs, early: Vec<(ChannelId, ToAgent)> },
-    Live { heartbeat_at_ms: MonotonicMs, silent_at_ms: MonotonicMs },
+    Live(Live),
     Closed,
+}
+
+#[derive(Debug)]
+struct Live {
+    version: u16,
+    heartbeat_at_ms: MonotonicMs,
+    silent_at_ms: MonotonicMs,
+    /// Requests for a certificate that have no answer yet.
+    renewals: u32,
+    /// When the last of them is called unanswered.
+    unanswered_at_ms: Option<MonotonicMs>,
 }
 
 /// The rules of one session. See the module's invariants.
@@ -104,9 +124,21 @@ impl Core {
         match &self.state {
             State::Connecting | State::Closed => None,
             State::Greeting { until_ms, .. } => Some(*until_ms),
-            State::Live { heartbeat_at_ms, silent_at_ms } => {
-                Some(*heartbeat_at_ms.min(silent_at_ms))
+            State::Live(live) => {
+                let due = live.heartbeat_at_ms.min(live.silent_at_ms);
+                Some(live.unanswered_at_ms.map_or(due, |unanswered| unanswered.min(due)))
             }
+        }
+    }
+
+    /// Whether a certificate may be asked for now: the session is welcomed, its version knows the
+    /// question, and none is being waited for.
+    #[must_use]
+    pub fn may_renew(&self) -> bool {
+        if let State::Live(live) = &self.state {
+            live.version >= VERSION_RENEWAL && live.unanswered_at_ms.is_none()
+        } else {
+            false
         }
     }
 
@@ -127,6 +159,7 @@ impl Core {
             }
             Input::Ended { channel } => self.ended(channel, &mut effects),
             Input::FromRunner(message) => self.runner_says(message, &mut effects),
+            Input::Renew { csr, wait_ms } => self.renew(csr, now_ms + wait_ms, &mut effects),
             Input::Stop { reason } => {
                 let goodbye = ToController::Goodbye { reason: reason.clone() };
                 effects.push(Effect::Send { channel: CONTROL, message: goodbye });
@@ -156,11 +189,17 @@ impl Core {
                 self.close(close::DONE, &reason, effects);
             }
             ToAgent::HeartbeatAck { sequence } => {
-                if let State::Live { silent_at_ms, .. } = &mut self.state
+                if let State::Live(live) = &mut self.state
                     && sequence <= self.sequence
                 {
-                    *silent_at_ms = now_ms + IDLE_SECS * 1000;
+                    live.silent_at_ms = now_ms + IDLE_SECS * 1000;
                 }
+            }
+            ToAgent::Renewed(Renewed { chain }) => {
+                self.renewal_answered(Effect::Renewed { chain }, effects);
+            }
+            ToAgent::RenewRefused { code, message } => {
+                self.renewal_answered(Effect::RenewRefused { code, message }, effects);
             }
             ToAgent::Drain { retry_after_ms } => {
                 effects.push(Effect::RetryAfter { retry_after_ms });
@@ -169,9 +208,37 @@ impl Core {
             | ToAgent::Cancel { .. }
             | ToAgent::Ack { .. }
             | ToAgent::Enrolled(_)
-            | ToAgent::EnrolRefused { .. } => {
-                self.close(close::PROTOCOL, "a job message on the control stream", effects);
+            | ToAgent::EnrolRefused { .. }
+            | ToAgent::Challenge(_) => {
+                self.close(
+                    close::PROTOCOL,
+                    "a message out of place on the control stream",
+                    effects,
+                );
             }
+        }
+    }
+
+    fn renew(&mut self, csr: Vec<u8>, unanswered_at_ms: MonotonicMs, effects: &mut Vec<Effect>) {
+        if !self.may_renew() {
+            return;
+        }
+        if let State::Live(live) = &mut self.state {
+            live.renewals += 1;
+            live.unanswered_at_ms = Some(unanswered_at_ms);
+            effects.push(Effect::Send { channel: CONTROL, message: ToController::Renew { csr } });
+        }
+    }
+
+    fn renewal_answered(&mut self, answer: Effect, effects: &mut Vec<Effect>) {
+        if let State::Live(live) = &mut self.state
+            && live.renewals > 0
+        {
+            live.renewals -= 1;
+            live.unanswered_at_ms = None;
+            effects.push(answer);
+        } else {
+            self.close(close::PROTOCOL, "a certificate nobody asked for", effects);
         }
     }
 
@@ -183,10 +250,13 @@ impl Core {
             return self.close(close::VERSION, "a version the agent did not offer", effects);
         }
         let early = std::mem::take(early);
-        self.state = State::Live {
+        self.state = State::Live(Live {
+            version: welcome.version,
             heartbeat_at_ms: now_ms + KEEP_ALIVE_SECS * 1000,
             silent_at_ms: now_ms + IDLE_SECS * 1000,
-        };
+            renewals: 0,
+            unanswered_at_ms: None,
+        });
         let Welcome { version, controller, epoch, verdicts } = welcome;
         let verdicts: BTreeMap<AttemptRef, Verdict> = verdicts.into_iter().collect();
         for attempt in self.running.clone() {
@@ -244,7 +314,10 @@ impl Core {
             | ToAgent::HeartbeatAck { .. }
             | ToAgent::Drain { .. }
             | ToAgent::Enrolled(_)
-            | ToAgent::EnrolRefused { .. } => {
+            | ToAgent::EnrolRefused { .. }
+            | ToAgent::Renewed(_)
+            | ToAgent::RenewRefused { .. }
+            | ToAgent::Challenge(_) => {
                 self.close(close::PROTOCOL, "a control message on a job stream", effects);
             }
         }
@@ -279,9 +352,12 @@ impl Core {
             | ToController::Hello(_)
             | ToController::Heartbeat { .. }
             | ToController::Enrol(_)
-            | ToController::Goodbye { .. } => {}
+            | ToController::Goodbye { .. }
+            | ToController::Renew { .. }
+            | ToController::Recover(_)
+            | ToController::Prove(_) => {}
         }
-        if !matches!(self.state, State::Live { .. }) {
+        if !matches!(self.state, State::Live(_)) {
             return;
         }
         match &message {
@@ -305,7 +381,10 @@ impl Core {
             ToController::Hello(_)
             | ToController::Heartbeat { .. }
             | ToController::Enrol(_)
-            | ToController::Goodbye { .. } => {}
+            | ToController::Goodbye { .. }
+            | ToController::Renew { .. }
+            | ToController::Recover(_)
+            | ToController::Prove(_) => {}
         }
     }
 
@@ -328,12 +407,16 @@ impl Core {
                     self.close(close::UNAVAILABLE, "no answer to Hello", effects);
                 }
             }
-            State::Live { heartbeat_at_ms, silent_at_ms } => {
-                if now_ms >= *silent_at_ms {
+            State::Live(live) => {
+                if now_ms >= live.silent_at_ms {
                     return self.close(close::UNAVAILABLE, "heartbeats go unanswered", effects);
                 }
-                if now_ms >= *heartbeat_at_ms {
-                    *heartbeat_at_ms = now_ms + KEEP_ALIVE_SECS * 1000;
+                if live.unanswered_at_ms.is_some_and(|due| now_ms >= due) {
+                    live.unanswered_at_ms = None;
+                    effects.push(Effect::RenewUnanswered);
+                }
+                if now_ms >= live.heartbeat_at_ms {
+                    live.heartbeat_at_ms = now_ms + KEEP_ALIVE_SECS * 1000;
                     self.sequence += 1;
                     let running = self.running.iter().cloned().collect();
                     let message = ToController::Heartbeat { sequence: self.sequence, running };

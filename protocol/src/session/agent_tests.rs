@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::id::{BootId, JobId};
+use crate::message::Challenge;
 
 fn attempt(job: u8, number: u32) -> AttemptRef {
     AttemptRef { job: JobId::from_parts(u64::from(job), [job; 10]), attempt: number }
@@ -12,7 +13,7 @@ fn attempt(job: u8, number: u32) -> AttemptRef {
 fn hello(running: Vec<AttemptRef>) -> Hello {
     Hello {
         version_min: 1,
-        version_max: 1,
+        version_max: 2,
         build: "0".to_owned(),
         boot: BootId::from_parts(0, [0; 10]),
         clock_us: 0,
@@ -23,8 +24,12 @@ fn hello(running: Vec<AttemptRef>) -> Hello {
 }
 
 fn welcome(verdicts: Vec<(AttemptRef, Verdict)>) -> ToAgent {
+    welcome_in(1, verdicts)
+}
+
+fn welcome_in(version: u16, verdicts: Vec<(AttemptRef, Verdict)>) -> ToAgent {
     let controller = ControllerId::from_parts(0, [0; 10]);
-    ToAgent::Welcome(Welcome { version: 1, controller, epoch: 1, verdicts })
+    ToAgent::Welcome(Welcome { version, controller, epoch: 1, verdicts })
 }
 
 fn received(channel: u64, message: ToAgent) -> Input {
@@ -131,7 +136,7 @@ fn a_version_that_was_not_offered_is_refused() {
     let mut core = Core::new();
     core.handle(Input::Connected { hello: hello(Vec::new()) }, 0);
     let controller = ControllerId::from_parts(0, [0; 10]);
-    let other = Welcome { version: 2, controller, epoch: 1, verdicts: Vec::new() };
+    let other = Welcome { version: 3, controller, epoch: 1, verdicts: Vec::new() };
     let effects = core.handle(received(0, ToAgent::Welcome(other)), 0);
     assert!(matches!(&effects[..], [Effect::Close { code: close::VERSION, .. }]));
 }
@@ -154,6 +159,8 @@ fn frames_in_the_wrong_place_end_the_session() {
         (0, welcome(Vec::new())),
         (2, ToAgent::HeartbeatAck { sequence: 0 }),
         (2, ToAgent::Drain { retry_after_ms: 1 }),
+        (0, ToAgent::Challenge(Challenge { nonce: Vec::new(), clock_us: 0 })),
+        (2, renewed()),
     ] {
         let effects = live(Vec::new()).handle(received(channel, message.clone()), 0);
         assert!(
@@ -185,11 +192,70 @@ fn stopping_says_goodbye_and_nothing_follows() {
     assert_eq!(core.handle(received(2, run(attempt(1, 1))), 0), []);
 }
 
+fn renewed() -> ToAgent {
+    ToAgent::Renewed(Renewed { chain: vec![vec![1]] })
+}
+
+fn renew() -> Input {
+    Input::Renew { csr: vec![7], wait_ms: 1000 }
+}
+
+fn live_in(version: u16) -> Core {
+    let mut core = Core::new();
+    core.handle(Input::Connected { hello: hello(Vec::new()) }, 0);
+    core.handle(received(0, welcome_in(version, Vec::new())), 0);
+    core
+}
+
+#[test]
+fn a_certificate_is_asked_for_only_where_the_version_knows_the_question() {
+    let mut old = live_in(1);
+    assert!(!old.may_renew());
+    assert_eq!(old.handle(renew(), 0), [], "an older controller would end the session");
+    assert!(!Core::new().may_renew(), "nothing is asked before the Welcome");
+
+    let mut core = live_in(2);
+    assert!(core.may_renew());
+    let message = ToController::Renew { csr: vec![7] };
+    assert_eq!(core.handle(renew(), 0), [Effect::Send { channel: CONTROL, message }]);
+    assert!(!core.may_renew());
+    assert_eq!(core.handle(renew(), 0), [], "one question at a time");
+    let answer = Effect::Renewed { chain: vec![vec![1]] };
+    assert_eq!(core.handle(received(0, renewed()), 5), [answer]);
+    assert!(core.may_renew());
+}
+
+#[test]
+fn an_answer_nobody_asked_for_ends_the_session() {
+    let refused = ToAgent::RenewRefused { code: "NO".to_owned(), message: String::new() };
+    for message in [renewed(), refused] {
+        let effects = live_in(2).handle(received(0, message), 0);
+        assert!(matches!(&effects[..], [Effect::Close { code: close::PROTOCOL, .. }]));
+    }
+}
+
+#[test]
+fn silence_is_noticed_once_and_a_late_answer_still_counts() {
+    let mut core = live_in(2);
+    core.handle(renew(), 0);
+    assert_eq!(core.next_timeout(), Some(1000));
+    assert_eq!(core.handle(Input::Timeout, 999), []);
+    assert_eq!(core.handle(Input::Timeout, 1000), [Effect::RenewUnanswered]);
+    assert_eq!(core.next_timeout(), Some(KEEP_ALIVE_SECS * 1000), "it is noticed once");
+    assert!(core.may_renew(), "it may be asked again");
+    let late = Effect::Renewed { chain: vec![vec![1]] };
+    assert_eq!(core.handle(received(0, renewed()), 2000), [late]);
+    assert!(core.handle(received(0, renewed()), 2000).iter().any(is_close), "one per question");
+}
+
 fn any_input() -> impl Strategy<Value = Input> {
     let a = || (0u8..3, 1u32..3).prop_map(|(job, number)| attempt(job, number));
     prop_oneof![
         Just(Input::Connected { hello: hello(vec![attempt(0, 1)]) }),
         Just(received(0, welcome(vec![(attempt(0, 1), Verdict::Continue)]))),
+        Just(received(0, welcome_in(2, Vec::new()))),
+        Just(received(0, renewed())),
+        Just(renew()),
         (1u64..4, a()).prop_map(|(c, a)| received(2 * c, run(a))),
         (1u64..8, a()).prop_map(|(c, attempt)| received(c, ToAgent::Cancel { attempt })),
         (1u64..8, a()).prop_map(|(c, attempt)| received(c, ToAgent::Ack { attempt })),
@@ -215,6 +281,7 @@ proptest! {
         let mut core = Core::new();
         let (mut welcomed, mut closed) = (false, false);
         let mut opened = std::collections::BTreeSet::new();
+        let mut asked = 0;
         for (step, input) in inputs.into_iter().enumerate() {
             if matches!(input, Input::Connected { .. }) && step > 0 {
                 continue;
@@ -226,10 +293,18 @@ proptest! {
                     Effect::Established { .. } => welcomed = true,
                     Effect::Close { .. } => closed = true,
                     // What was running is reported again just before the session counts as live.
+                    Effect::Send { message: ToController::Renew { .. }, .. } => {
+                        prop_assert!(welcomed, "a certificate is asked for before the Welcome");
+                        asked += 1;
+                    }
                     Effect::Send { channel, .. } => {
                         prop_assert!(channel == CONTROL || welcomed || opened.contains(&channel));
                     }
-                    Effect::ToRunner(_) | Effect::Finish { .. } => {}
+                    Effect::Renewed { .. } | Effect::RenewRefused { .. } => {
+                        prop_assert!(asked > 0, "a certificate nobody asked for");
+                        asked -= 1;
+                    }
+                    Effect::ToRunner(_) | Effect::Finish { .. } | Effect::RenewUnanswered => {}
                     Effect::RetryAfter { .. } | Effect::Refused { .. } => {}
                 }
             }

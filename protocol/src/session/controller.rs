@@ -6,17 +6,18 @@
 //!
 //! Invariants: the first frame is a `Hello` on [`CONTROL`] and comes only once; nothing about a
 //! job is passed on before the agent was admitted; an `Ack` is sent only after
-//! [`Input::Settled`]; each attempt is asked to stop at most once a session; after
-//! [`Effect::Close`] nothing follows.
+//! [`Input::Settled`]; each attempt is asked to stop at most once a session; a certificate is
+//! sent only to an agent that asked for one, once for each time it asked; after [`Effect::Close`]
+//! nothing follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ChannelId, MonotonicMs, negotiate};
 use crate::id::ControllerId;
-use crate::message::{AttemptRef, Hello, ToAgent, ToController, Verdict, Welcome, close};
+use crate::message::{AttemptRef, Hello, Renewed, ToAgent, ToController, Verdict, Welcome, close};
 use crate::{
-    FACTS_BYTES_MAX, HELLO_ATTEMPTS_MAX, JOB_STREAMS_MAX, OUTCOME_BYTES_MAX, PROGRESS_BYTES_MAX,
-    PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
+    CSR_BYTES_MAX, FACTS_BYTES_MAX, HELLO_ATTEMPTS_MAX, JOB_STREAMS_MAX, OUTCOME_BYTES_MAX,
+    PROGRESS_BYTES_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, VERSION_RENEWAL,
 };
 
 /// The control channel; the agent opens it first.
@@ -25,6 +26,8 @@ pub const CONTROL: ChannelId = ChannelId(0);
 pub const HELLO_MS_MAX: u64 = 10_000;
 /// Job channels open at once, of both sides together.
 pub const CHANNELS_MAX: usize = 2 * JOB_STREAMS_MAX as usize;
+/// Certificates given out in one session: an agent reconnects with each, more are refused.
+pub const RENEWALS_MAX: u8 = 8;
 /// Longest build version in a `Hello`, in bytes.
 pub const BUILD_BYTES_MAX: usize = 128;
 
@@ -43,6 +46,8 @@ pub enum Input {
     Cancel { attempt: AttemptRef },
     /// An outcome is committed, or known to be stale: the agent may forget it.
     Settled { attempt: AttemptRef },
+    /// The answer to [`Effect::Renew`]: a certificate's chain, or a code and a sentence.
+    Renewed { answer: Result<Vec<Vec<u8>>, (String, String)> },
     /// The controller goes away.
     Drain { retry_after_ms: u64 },
     /// The time of [`Core::next_timeout`] has come.
@@ -71,6 +76,8 @@ pub enum Effect {
     Finished { attempt: AttemptRef, outcome: Vec<u8> },
     /// These attempts run: their leases are to be renewed.
     Alive { running: Vec<AttemptRef> },
+    /// The agent asks for a certificate for a new key; answer with [`Input::Renewed`].
+    Renew { csr: Vec<u8> },
     /// The agent stops of its own will.
     Leaving { reason: String },
     /// Close the connection, after what was sent has had a chance to arrive.
@@ -81,7 +88,7 @@ pub enum Effect {
 enum State {
     Waiting { until_ms: MonotonicMs },
     Reconciling { version: u16 },
-    Live,
+    Live { version: u16 },
     Closed,
 }
 
@@ -94,6 +101,10 @@ pub struct Core {
     bound: BTreeMap<AttemptRef, ChannelId>,
     stopped: BTreeSet<AttemptRef>,
     opened: u64,
+    /// A request for a certificate is being answered; what the agent asks meanwhile is dropped,
+    /// since that answer serves it too.
+    renewing: bool,
+    renewals: u8,
 }
 
 impl Core {
@@ -106,6 +117,8 @@ impl Core {
             bound: BTreeMap::new(),
             stopped: BTreeSet::new(),
             opened: 0,
+            renewing: false,
+            renewals: 0,
         }
     }
 
@@ -114,7 +127,7 @@ impl Core {
     pub fn next_timeout(&self) -> Option<MonotonicMs> {
         match self.state {
             State::Waiting { until_ms } => Some(until_ms),
-            State::Reconciling { .. } | State::Live | State::Closed => None,
+            State::Reconciling { .. } | State::Live { .. } | State::Closed => None,
         }
     }
 
@@ -147,6 +160,7 @@ impl Core {
             }
             Input::Cancel { attempt } => self.cancel(attempt, &mut effects),
             Input::Settled { attempt } => self.settled(attempt, &mut effects),
+            Input::Renewed { answer } => self.renewed(answer, &mut effects),
             Input::Drain { retry_after_ms } => {
                 let message = ToAgent::Drain { retry_after_ms };
                 effects.push(Effect::Send { channel: CONTROL, message });
@@ -163,7 +177,7 @@ impl Core {
     fn control(&mut self, message: ToController, effects: &mut Vec<Effect>) {
         match (self.state, message) {
             (State::Waiting { .. }, ToController::Hello(hello)) => self.hello(hello, effects),
-            (State::Live, ToController::Heartbeat { sequence, running }) => {
+            (State::Live { .. }, ToController::Heartbeat { sequence, running }) => {
                 if running.len() > HELLO_ATTEMPTS_MAX {
                     return self.close(
                         close::PROTOCOL,
@@ -174,6 +188,11 @@ impl Core {
                 let message = ToAgent::HeartbeatAck { sequence };
                 effects.push(Effect::Alive { running });
                 effects.push(Effect::Send { channel: CONTROL, message });
+            }
+            (State::Live { version }, ToController::Renew { csr })
+                if version >= VERSION_RENEWAL =>
+            {
+                self.renew(csr, effects);
             }
             (_, ToController::Goodbye { reason }) => {
                 effects.push(Effect::Leaving { reason });
@@ -187,9 +206,46 @@ impl Core {
                 | ToController::Rejected { .. }
                 | ToController::Progress { .. }
                 | ToController::Finished { .. }
-                | ToController::Enrol(_),
+                | ToController::Enrol(_)
+                | ToController::Renew { .. }
+                | ToController::Recover(_)
+                | ToController::Prove(_),
             ) => self.close(close::PROTOCOL, "a frame out of place on the control stream", effects),
         }
+    }
+
+    fn renew(&mut self, csr: Vec<u8>, effects: &mut Vec<Effect>) {
+        if csr.len() > CSR_BYTES_MAX {
+            return self.close(close::PROTOCOL, "an oversized signing request", effects);
+        }
+        if self.renewing {
+            return;
+        }
+        if self.renewals >= RENEWALS_MAX {
+            let message = ToAgent::RenewRefused {
+                code: "RATE_LIMITED".to_owned(),
+                message: "too many certificates in one session: reconnect".to_owned(),
+            };
+            return effects.push(Effect::Send { channel: CONTROL, message });
+        }
+        self.renewals += 1;
+        self.renewing = true;
+        effects.push(Effect::Renew { csr });
+    }
+
+    fn renewed(
+        &mut self,
+        answer: Result<Vec<Vec<u8>>, (String, String)>,
+        effects: &mut Vec<Effect>,
+    ) {
+        if !std::mem::take(&mut self.renewing) {
+            return;
+        }
+        let message = match answer {
+            Ok(chain) => ToAgent::Renewed(Renewed { chain }),
+            Err((code, message)) => ToAgent::RenewRefused { code, message },
+        };
+        effects.push(Effect::Send { channel: CONTROL, message });
     }
 
     fn hello(&mut self, hello: Hello, effects: &mut Vec<Effect>) {
@@ -240,13 +296,13 @@ impl Core {
                 }
             }
         }
-        self.state = State::Live;
+        self.state = State::Live { version };
         let welcome = Welcome { version, controller, epoch, verdicts };
         effects.push(Effect::Send { channel: CONTROL, message: ToAgent::Welcome(welcome) });
     }
 
     fn job(&mut self, channel: ChannelId, message: ToController, effects: &mut Vec<Effect>) {
-        if self.state != State::Live {
+        if !matches!(self.state, State::Live { .. }) {
             return self.close(close::PROTOCOL, "a job frame before the Welcome", effects);
         }
         let attempt = match &message {
@@ -257,7 +313,10 @@ impl Core {
             ToController::Hello(_)
             | ToController::Heartbeat { .. }
             | ToController::Enrol(_)
-            | ToController::Goodbye { .. } => {
+            | ToController::Goodbye { .. }
+            | ToController::Renew { .. }
+            | ToController::Recover(_)
+            | ToController::Prove(_) => {
                 return self.close(close::PROTOCOL, "a control frame on a job stream", effects);
             }
         };
@@ -293,7 +352,7 @@ impl Core {
     }
 
     fn cancel(&mut self, attempt: AttemptRef, effects: &mut Vec<Effect>) {
-        if self.state == State::Live && self.stopped.insert(attempt.clone()) {
+        if matches!(self.state, State::Live { .. }) && self.stopped.insert(attempt.clone()) {
             let channel = self.channel_of(&attempt, effects);
             effects.push(Effect::Send { channel, message: ToAgent::Cancel { attempt } });
         }
@@ -347,7 +406,10 @@ fn outward(message: ToController) -> Result<Effect, &'static str> {
         ToController::Hello(_)
         | ToController::Heartbeat { .. }
         | ToController::Enrol(_)
-        | ToController::Goodbye { .. } => Err("a control frame on a job stream"),
+        | ToController::Goodbye { .. }
+        | ToController::Renew { .. }
+        | ToController::Recover(_)
+        | ToController::Prove(_) => Err("a control frame on a job stream"),
     }
 }
 

@@ -23,16 +23,21 @@ fn received(channel: u64, message: ToController) -> Input {
 }
 
 fn live() -> Core {
+    live_in(1)
+}
+
+/// A session with an agent whose newest version this is.
+fn live_in(version: u16) -> Core {
     let mut core = Core::new(0);
-    let effects = core.handle(received(0, ToController::Hello(hello((1, 1)))), 0);
-    assert_eq!(effects, [Effect::Reconcile { hello: hello((1, 1)) }]);
+    let effects = core.handle(received(0, ToController::Hello(hello((1, version)))), 0);
+    assert_eq!(effects, [Effect::Reconcile { hello: hello((1, version)) }]);
     let controller = ControllerId::from_parts(1, [3; 10]);
     let verdicts = vec![(attempt(1), Verdict::Continue)];
     let effects = core.handle(
         Input::Admitted { controller: controller.clone(), epoch: 9, verdicts: verdicts.clone() },
         0,
     );
-    let welcome = Welcome { version: 1, controller, epoch: 9, verdicts };
+    let welcome = Welcome { version, controller, epoch: 9, verdicts };
     let message = ToAgent::Welcome(welcome);
     assert_eq!(effects, [Effect::Send { channel: CONTROL, message }]);
     core
@@ -152,4 +157,48 @@ fn a_settled_attempt_without_a_stream_gets_one_for_its_ack() {
     let effects = core.handle(Input::Settled { attempt: attempt(3) }, 0);
     assert_eq!(effects[0], Effect::Open { channel: ChannelId(2) });
     assert_eq!(effects.len(), 3);
+}
+
+fn renew() -> Input {
+    received(0, ToController::Renew { csr: vec![7] })
+}
+
+fn sent(effects: &[Effect]) -> Option<&ToAgent> {
+    if let [Effect::Send { channel: CONTROL, message }] = effects { Some(message) } else { None }
+}
+
+#[test]
+fn a_certificate_is_asked_for_in_its_version_and_answered_once() {
+    let effects = live_in(1).handle(renew(), 0);
+    assert_eq!(closed_with(&effects), Some(close::PROTOCOL), "version 1 has no such message");
+    let effects = Core::new(0).handle(renew(), 0);
+    assert_eq!(closed_with(&effects), Some(close::PROTOCOL), "nothing comes before the Hello");
+
+    let mut core = live_in(2);
+    let answer = |chain| Input::Renewed { answer: Ok(chain) };
+    assert_eq!(core.handle(answer(vec![vec![1]]), 0), [], "nobody asked");
+    assert_eq!(core.handle(renew(), 0), [Effect::Renew { csr: vec![7] }]);
+    assert_eq!(core.handle(renew(), 0), [], "asked again before the answer: it serves both");
+    let effects = core.handle(answer(vec![vec![1]]), 0);
+    assert_eq!(sent(&effects), Some(&ToAgent::Renewed(Renewed { chain: vec![vec![1]] })));
+    assert_eq!(core.handle(answer(vec![vec![1]]), 0), []);
+}
+
+#[test]
+fn a_session_gets_so_many_certificates_and_a_refusal_does_not_end_it() {
+    let mut core = live_in(2);
+    for _ in 0..RENEWALS_MAX {
+        assert!(matches!(&core.handle(renew(), 0)[..], [Effect::Renew { .. }]));
+        let refused = ("NO".to_owned(), "no".to_owned());
+        let effects = core.handle(Input::Renewed { answer: Err(refused) }, 0);
+        assert!(matches!(sent(&effects), Some(ToAgent::RenewRefused { .. })), "{effects:?}");
+    }
+    let effects = core.handle(renew(), 0);
+    let Some(ToAgent::RenewRefused { code, .. }) = sent(&effects) else {
+        panic!("more than {RENEWALS_MAX} certificates in one session: {effects:?}");
+    };
+    assert_eq!(code, "RATE_LIMITED");
+    let oversized = ToController::Renew { csr: vec![0; CSR_BYTES_MAX + 1] };
+    let effects = core.handle(received(0, oversized), 0);
+    assert_eq!(closed_with(&effects), Some(close::PROTOCOL));
 }

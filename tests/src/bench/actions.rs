@@ -7,8 +7,9 @@ use hostler_agent::clock::Clock;
 use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
-    AppKind, CacheSet, EnvironmentDoc, FastcgiDoc, HealthDoc, JobSpec, KEY_FORMAT_DEFAULT,
-    NginxDoc, OutcomeState, PurgeResult, PurgeScope, PurgeSpec, RedisDoc, ToggleSpec,
+    AppKind, CacheSet, EnvironmentDoc, FactsResult, FactsSpec, FastcgiDoc, HealthDoc, JobSpec,
+    KEY_FORMAT_DEFAULT, NginxDoc, OutcomeState, PurgeMode, PurgeResult, PurgeScope, PurgeSpec,
+    RedisDoc, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::mpsc;
@@ -39,8 +40,17 @@ impl ActionHost {
     /// # Errors
     /// If a server does not come up.
     pub fn start(dir: &Path) -> Res<Self> {
-        let nginx = Nginx::start("access_log off; keepalive_requests 1000000;")?;
-        let php = PhpFpm::start(2)?;
+        Self::start_with(dir, "", 2)
+    }
+
+    /// The same with more lines in nginx's `http {}` block, and so many PHP workers.
+    ///
+    /// # Errors
+    /// If a server does not come up.
+    pub fn start_with(dir: &Path, http_lines: &str, php_workers: u32) -> Res<Self> {
+        let lines = format!("access_log off; keepalive_requests 1000000; {http_lines}");
+        let nginx = Nginx::start(&lines)?;
+        let php = PhpFpm::start(php_workers)?;
         let policy = Policy {
             roots: vec![dir.to_owned(), nginx.dir().to_owned(), php.dir().to_owned()],
             nginx_command: nginx.command_line()?,
@@ -58,11 +68,19 @@ impl ActionHost {
     /// # Errors
     /// If the toggle fails; with its error.
     pub async fn site(&self, name: &str) -> Res<EnvironmentDoc> {
+        let page = "<?php echo $_SERVER['REQUEST_URI'], ' made at ', hrtime(true), \"\\n\";\n";
+        self.site_of(name, page).await
+    }
+
+    /// A site of that one PHP page, its FastCGI cache on.
+    ///
+    /// # Errors
+    /// If the toggle fails; with its error.
+    pub async fn site_of(&self, name: &str, page: &str) -> Res<EnvironmentDoc> {
         let root = self.php.dir().join(name);
         let files = root.join("nginx");
         std::fs::create_dir_all(&files)?;
         std::fs::create_dir_all(self.nginx.dir().join("cache"))?;
-        let page = "<?php echo $_SERVER['REQUEST_URI'], ' made at ', hrtime(true), \"\\n\";\n";
         write(&root.join("public/index.php"), page)?;
         let domain = format!("{name}.test");
         self.nginx.add_vhost(&Vhost {
@@ -99,6 +117,7 @@ impl ActionHost {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5_000 },
+            executor: None,
         };
         self.run(JobSpec::EnvCacheToggle(ToggleSpec {
             environment: environment.clone(),
@@ -132,10 +151,40 @@ impl ActionHost {
         caches: CacheSet,
         scope: PurgeScope,
     ) -> Res<(f64, PurgeResult)> {
+        self.purge_in(PurgeMode::Hard, environment, caches, scope).await
+    }
+
+    /// The same in another mode.
+    ///
+    /// # Errors
+    /// If it does not succeed.
+    pub async fn purge_in(
+        &self,
+        mode: PurgeMode,
+        environment: &EnvironmentDoc,
+        caches: CacheSet,
+        scope: PurgeScope,
+    ) -> Res<(f64, PurgeResult)> {
         let environment = environment.clone();
-        let spec = PurgeSpec { environment, caches, scope, dry_run: false };
+        let spec = PurgeSpec { environment, caches, scope, mode, dry_run: false };
         let (secs, result) = self.run(JobSpec::CachePurge(spec)).await?;
         Ok((secs, serde_json::from_value(result)?))
+    }
+
+    /// Counts what is in a cache; says how many seconds that took.
+    ///
+    /// # Errors
+    /// If it does not succeed.
+    pub async fn facts(&self, environment: &EnvironmentDoc) -> Res<(f64, FactsResult)> {
+        let spec = FactsSpec { environment: environment.clone() };
+        let (secs, result) = self.run(JobSpec::CacheFacts(spec)).await?;
+        Ok((secs, serde_json::from_value(result)?))
+    }
+
+    /// Where PHP listens, and the directory its sites live in.
+    #[must_use]
+    pub fn php(&self) -> (&Path, &Path) {
+        (&self.php.socket, self.php.dir())
     }
 
     /// A visitor of a site.
@@ -165,7 +214,7 @@ impl ActionHost {
             progress: ProgressSink(progress),
         };
         let watch = Watch::start();
-        let outcome = self.actions.run(spec, context).await;
+        let outcome = self.actions.run(spec.into(), context).await;
         let secs = watch.secs();
         match (outcome.state, outcome.result, outcome.error) {
             (OutcomeState::Succeeded, Some(result), _) => Ok((secs, result)),

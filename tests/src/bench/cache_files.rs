@@ -8,6 +8,8 @@ use md5::{Digest, Md5};
 
 use super::Res;
 use super::clock::wall_secs;
+use super::process::run;
+use crate::servers::{command, is_root};
 
 const HEADER_BYTES: usize = 336;
 const KEY_PREFIX: &[u8] = b"\nKEY: ";
@@ -45,7 +47,14 @@ fn crc32(bytes: &[u8]) -> u32 {
 /// One entry, fresh for a day: `body` as a PHP script would have answered it.
 #[must_use]
 pub fn entry(key: &str, body: &[u8], now_secs: i64) -> Vec<u8> {
-    let head = b"Content-Type: text/html; charset=UTF-8\r\n\r\n";
+    entry_with(key, "", body, now_secs)
+}
+
+/// The same with further header lines, each with its end.
+#[must_use]
+pub fn entry_with(key: &str, lines: &str, body: &[u8], now_secs: i64) -> Vec<u8> {
+    let head = format!("Content-Type: text/html; charset=UTF-8\r\n{lines}\r\n");
+    let head = head.as_bytes();
     let header_start = HEADER_BYTES + KEY_PREFIX.len() + key.len() + 1;
     let body_start = header_start + 8 + head.len();
     let mut bytes = vec![0u8; HEADER_BYTES];
@@ -69,7 +78,13 @@ pub fn entry(key: &str, body: &[u8], now_secs: i64) -> Vec<u8> {
     bytes
 }
 
-/// Fills `cache` with `count` pages of about `page_bytes` of HTML; what was there stays.
+/// Tags of page `number`: its own, and one that a hundredth of all pages carry.
+#[must_use]
+pub fn tags(number: usize) -> String {
+    format!("article-{number} section-{}", number % 100)
+}
+
+/// Fills `cache` with `count` tagged pages of about `page_bytes` of HTML; what was there stays.
 ///
 /// # Errors
 /// If the directory cannot be written to.
@@ -86,7 +101,35 @@ pub fn fill(cache: &Path, domain: &str, count: usize, page_bytes: usize) -> Res<
     for number in 0..count {
         let key = key(domain, &uri(number));
         let body = format!("<html><h1>Article {number}</h1>\n{filler}</html>\n");
-        fs::write(path(cache, &key), entry(&key, body.as_bytes(), now_secs))?;
+        let lines = format!("Surrogate-Key: {}\r\n", tags(number));
+        fs::write(path(cache, &key), entry_with(&key, &lines, body.as_bytes(), now_secs))?;
+    }
+    Ok(())
+}
+
+/// The same for the cache of a running nginx: made in `aside` and moved in, so that nginx never
+/// sees half of them.
+///
+/// # Errors
+/// If the directories cannot be written to.
+pub fn move_in(
+    aside: &Path,
+    cache: &Path,
+    domain: &str,
+    count: usize,
+    page_bytes: usize,
+) -> Res<()> {
+    fill(aside, domain, count, page_bytes)?;
+    if is_root() {
+        run(command("chown").args(["-R", "www-data:"]).arg(aside))?;
+    }
+    for entry in fs::read_dir(aside)? {
+        let entry = entry?;
+        let target = cache.join(entry.file_name());
+        if target.exists() {
+            fs::remove_dir_all(&target)?;
+        }
+        fs::rename(entry.path(), target)?;
     }
     Ok(())
 }

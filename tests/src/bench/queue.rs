@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use hostler_controller::domain::decide::job::{JobInput, new_job};
 use hostler_controller::domain::{
-    Change, Decision, Environment, EnvironmentState, Host, HostState, JobState, Micros, NewJob,
-    Scope, Site, Template,
+    Change, Decision, Environment, EnvironmentState, Host, JobState, Micros, NewJob, Scope, Site,
+    Template,
 };
 use hostler_controller::store::{AttemptRef, ClaimHost, SettleAnswer, Settlement, Store};
 use hostler_controller::templates::Templates;
@@ -19,6 +19,7 @@ use serde_json::json;
 
 use super::Res;
 use super::clock::Watch;
+use crate::rows;
 
 /// Workers at once.
 pub const WORKERS: usize = 8;
@@ -29,7 +30,6 @@ const ENVIRONMENTS: usize = 4;
 pub const BATCH: usize = HOSTS * ENVIRONMENTS;
 
 const NOW: Micros = Micros(1_700_000_000_000_000);
-const FAR: u64 = 10 * 365 * 86_400;
 
 /// Seconds each verb took, call by call.
 #[derive(Debug, Default)]
@@ -76,19 +76,8 @@ fn site_id() -> SiteId {
 }
 
 fn host(worker: usize, number: usize) -> Host {
-    Host {
-        id: host_id(worker, number),
-        name: format!("web{worker}-{number}.test"),
-        state: HostState::Enrolled,
-        key_sha256: format!("{:064x}", worker * 1_000 + number),
-        certificate_expires_at: NOW.plus_secs(FAR),
-        facts: json!({}),
-        agent_build: None,
-        last_seen_at: None,
-        connected: false,
-        created_at: NOW,
-        revoked_at: None,
-    }
+    let key = format!("{:064x}", worker * 1_000 + number);
+    rows::host(host_id(worker, number), &format!("web{worker}-{number}.test"), &key, NOW)
 }
 
 fn environment(worker: usize, host: usize, number: usize) -> Environment {
@@ -121,6 +110,7 @@ fn environment(worker: usize, host: usize, number: usize) -> Environment {
                 switch_file: Some(format!("/srv/{name}/redis.json")),
             }),
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1_000 },
+            executor: None,
         },
         fastcgi: None,
         redis: None,
@@ -155,9 +145,9 @@ pub async fn prepare(store: &Store) -> Res<Vec<Worker>> {
     for worker in 0..WORKERS {
         let mut hosts = Vec::new();
         for number in 0..HOSTS {
-            let host = host_id(worker, number);
-            let opened = store.session_open(&host, &controller, json!({}), "bench", NOW).await?;
-            hosts.push(ClaimHost { host, epoch: opened, slots: u32::try_from(ENVIRONMENTS)? });
+            let host = host(worker, number);
+            let epoch = store.session_open(rows::opening(&host, &controller, NOW)).await?;
+            hosts.push(ClaimHost { host: host.id, epoch, slots: u32::try_from(ENVIRONMENTS)? });
         }
         workers.push(Worker { number: worker, hosts, template: Arc::clone(&template) });
     }
@@ -176,6 +166,8 @@ impl Worker {
             request: json!({"urls": [format!("http://e{host}-{one}.test/page/{serial}/")]}),
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         new_job(input, &self.template, NOW)
     }
@@ -206,6 +198,8 @@ impl Worker {
                     host: one.job.host_id,
                     outcome: succeeded(),
                     template: Arc::clone(&self.template),
+                    // As with every purge: whether a warm-up follows is looked at.
+                    warm_template: Some(Arc::clone(&self.template)),
                 })
                 .collect();
             let watch = Watch::start();

@@ -78,7 +78,12 @@ async fn enrol(join: &Join, number: usize) -> Res<Identity> {
             ToAgent::Enrolled(Enrolled { host, name, chain, root }) => {
                 let key = PrivatePkcs8KeyDer::from(key.serialize_der());
                 return Ok(Identity {
-                    card: Card { host, name, controllers: join.addresses.clone() },
+                    card: Card {
+                        host,
+                        name,
+                        controllers: join.addresses.clone(),
+                        issued_at_us: None,
+                    },
                     chain: chain.into_iter().map(CertificateDer::from).collect(),
                     root: CertificateDer::from(root),
                     key: PrivateKeyDer::Pkcs8(key),
@@ -94,7 +99,10 @@ async fn enrol(join: &Join, number: usize) -> Res<Identity> {
             | ToAgent::Cancel { .. }
             | ToAgent::Ack { .. }
             | ToAgent::Drain { .. }
-            | ToAgent::EnrolRefused { .. }) => {
+            | ToAgent::EnrolRefused { .. }
+            | ToAgent::Renewed(_)
+            | ToAgent::RenewRefused { .. }
+            | ToAgent::Challenge(_)) => {
                 return Err(format!("the controller did not enrol a host: {other:?}").into());
             }
         }
@@ -107,7 +115,7 @@ async fn ask(join: &Join, number: usize, key: &KeyPair) -> Res<ToAgent> {
     let source = SocketAddr::from(([127, 0, place(number / 250), place(number)], 0));
     let endpoint = quinn::Endpoint::client(source)?;
     let address: SocketAddr = join.addresses.first().ok_or("no address")?.parse()?;
-    let (config, _root) = tls::enrolment_config(join.pin)?;
+    let (config, _root) = tls::enrolment_config(join.pin, &Clock::system())?;
     let connection = endpoint.connect_with(config, address, CONTROLLER_NAME)?.await?;
     let mut session = Session::over(connection).await?;
     let csr = CertificateParams::new(Vec::<String>::new())?.serialize_request(key)?;
@@ -136,11 +144,11 @@ struct Session {
 
 impl Session {
     async fn open(identity: &Identity, endpoint: &quinn::Endpoint) -> Res<Self> {
-        let config = tls::session_config(identity)?;
+        let clock = Clock::system();
+        let config = tls::session_config(identity, &clock)?;
         let address: SocketAddr = identity.card.controllers.first().ok_or("no address")?.parse()?;
         let connection = endpoint.connect_with(config, address, CONTROLLER_NAME)?.await?;
         let mut session = Self::over(connection).await?;
-        let clock = Clock::system();
         let hello = Hello {
             version_min: PROTOCOL_VERSION_MIN,
             version_max: PROTOCOL_VERSION,
@@ -161,7 +169,10 @@ impl Session {
             | ToAgent::Ack { .. }
             | ToAgent::Drain { .. }
             | ToAgent::Enrolled(_)
-            | ToAgent::EnrolRefused { .. } => Err("the controller did not welcome a host".into()),
+            | ToAgent::EnrolRefused { .. }
+            | ToAgent::Renewed(_)
+            | ToAgent::RenewRefused { .. }
+            | ToAgent::Challenge(_) => Err("the controller did not welcome a host".into()),
         }
     }
 

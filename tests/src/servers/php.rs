@@ -30,7 +30,7 @@ impl PhpFpm {
         let user = if is_root() { "user = www-data\ngroup = www-data\n" } else { "" };
         let text = format!(
             "[global]\nerror_log = {log}\ndaemonize = no\n[www]\n{user}listen = {socket}\n\
-             listen.mode = 0666\npm = static\npm.max_children = {children}\ncatch_workers_output = yes\n\
+             listen.mode = 0666\npm = static\npm.max_children = {children}\npm.status_path = /status\ncatch_workers_output = yes\n\
              php_admin_value[opcache.enable] = 0\n",
             log = log.display(),
             socket = socket.display(),

@@ -22,6 +22,8 @@ pub struct Controller {
     pub metrics_port: u16,
     database_url: Option<String>,
     around: Around,
+    /// Further arguments of its command line.
+    args: Vec<String>,
     process: Option<Process>,
     dir: tempfile::TempDir,
 }
@@ -76,7 +78,16 @@ impl Controller {
     /// # Errors
     /// When it does not become ready; its log is in the error.
     pub fn start(database_url: Option<&str>) -> Result<Self, ServerError> {
+        Self::start_with(database_url, &[])
+    }
+
+    /// The same, with further arguments.
+    ///
+    /// # Errors
+    /// As [`Controller::start`].
+    pub fn start_with(database_url: Option<&str>, args: &[&str]) -> Result<Self, ServerError> {
         let mut controller = Self::new(database_url)?;
+        controller.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         controller.run()?;
         Ok(controller)
     }
@@ -92,6 +103,7 @@ impl Controller {
             metrics_port: free_port()?,
             database_url: database_url.map(str::to_owned),
             around: Around::Usual,
+            args: Vec::new(),
             process: None,
             dir: directory("controller")?,
         })
@@ -138,6 +150,7 @@ impl Controller {
         ] {
             start.arg(flag).arg(format!("127.0.0.1:{port}"));
         }
+        start.args(&self.args);
         if let Some(url) = &self.database_url {
             start.env("HOSTLER_DATABASE_URL", url);
         }
@@ -214,17 +227,58 @@ impl Controller {
         Ok(made["join"].as_str().unwrap_or_default().to_owned())
     }
 
+    /// A host as it stands, by its name.
+    #[must_use]
+    pub fn host(&self, name: &str) -> Option<Value> {
+        let hosts = self.call("GET", "/api/hosts", None).ok()?.json();
+        hosts["items"].as_array()?.iter().find(|host| host["name"] == name).cloned()
+    }
+
+    /// How many events of a kind are in its embedded database.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn events(&self, kind: &str) -> Result<usize, ServerError> {
+        let program = "import sqlite3, sys; \
+            c = sqlite3.connect('file:' + sys.argv[1] + '?mode=ro', uri=True, timeout=20); \
+            print(c.execute('SELECT count(*) FROM events WHERE kind = ?', [sys.argv[2]]).fetchone()[0])";
+        let out = command("python3")
+            .args(["-c", program])
+            .arg(self.dir.path().join("data/hostler.db"))
+            .arg(kind)
+            .output()
+            .map_err(|error| ServerError::new("reading events", error))?;
+        String::from_utf8_lossy(&out.stdout)
+            .trim()
+            .parse()
+            .map_err(|_| ServerError::new("reading events", String::from_utf8_lossy(&out.stderr)))
+    }
+
+    /// Waits until a host is as wished.
+    ///
+    /// # Errors
+    /// When it does not get there; the controller's log is in the error.
+    pub fn wait_host(
+        &self,
+        name: &str,
+        what: &str,
+        wished: impl Fn(&Value) -> bool,
+    ) -> Result<Value, ServerError> {
+        wait_for(&format!("host {name} to be {what}"), JOB_SECS_MAX, || {
+            self.host(name).filter(&wished)
+        })
+        .map_err(|error| {
+            let host = self.host(name).unwrap_or_default();
+            ServerError(format!("{error}\n{host:#}\n{}", self.log()))
+        })
+    }
+
     /// Waits until a host has a session.
     ///
     /// # Errors
     /// When it does not come.
     pub fn wait_connected(&self, host_name: &str) -> Result<(), ServerError> {
-        wait_for(&format!("host {host_name} to connect"), SERVER_SECS_MAX, || {
-            let hosts = self.call("GET", "/api/hosts", None).ok()?.json();
-            let host = hosts["items"].as_array()?.iter().find(|host| host["name"] == host_name)?;
-            (host["connected"] == true).then_some(())
-        })
-        .map_err(|error| ServerError(format!("{error}\n{}", self.log())))
+        self.wait_host(host_name, "connected", |host| host["connected"] == true).map(|_| ())
     }
 
     /// A job as it stands.

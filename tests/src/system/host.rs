@@ -80,10 +80,19 @@ impl Host {
     /// # Errors
     /// What `hostler-agent enroll` printed, if it failed.
     pub fn enrol(&self, controller: &Controller) -> Result<(), ServerError> {
+        self.enrol_as(&self.name, controller)
+    }
+
+    /// Gives the host an identity of that name, over one it has.
+    ///
+    /// # Errors
+    /// What `hostler-agent enroll` printed, if it failed.
+    pub fn enrol_as(&self, name: &str, controller: &Controller) -> Result<(), ServerError> {
         let token = self.dir.path().join("token");
-        write(&token, &controller.join_string(&self.name)?)?;
+        write(&token, &controller.join_string(name)?)?;
         let out = command(program("hostler-agent")?)
             .arg("enroll")
+            .arg("--replace")
             .arg("--token-file")
             .arg(&token)
             .arg("--state-dir")
@@ -125,6 +134,20 @@ impl Host {
     #[must_use]
     pub fn agent(&self) -> Option<&Process> {
         self.agent.as_ref()
+    }
+
+    /// What `hostler-agent doctor` says, whether all is well or not.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn doctor(&self) -> Result<String, ServerError> {
+        let out = command(program("hostler-agent")?)
+            .arg("doctor")
+            .arg("--state-dir")
+            .arg(self.state_dir())
+            .output()
+            .map_err(|error| ServerError::new("running hostler-agent doctor", error))?;
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
     }
 
     fn agent_log_file(&self) -> PathBuf {

@@ -58,12 +58,25 @@ impl System {
         Self::start_with(Controller::new(database_url)?)
     }
 
+    /// The same, with hosts' certificates that are good for so long.
+    ///
+    /// # Errors
+    /// When a part does not come up; its log is in the error.
+    pub fn start_with_certificates_of(secs: u64) -> Result<Self, ServerError> {
+        let args = ["--host-certificate-secs", &secs.to_string()];
+        Self::start_under(Controller::start_with(None, &args)?)
+    }
+
     /// The same, with a controller that does not run yet.
     ///
     /// # Errors
     /// When a part does not come up; its log is in the error.
     pub fn start_with(mut controller: Controller) -> Result<Self, ServerError> {
         controller.run()?;
+        Self::start_under(controller)
+    }
+
+    fn start_under(controller: Controller) -> Result<Self, ServerError> {
         let mut host = Host::start("web1")?;
         host.enrol(&controller)?;
         host.run_agent()?;

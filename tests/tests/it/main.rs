@@ -1,9 +1,13 @@
 //! Whole-system tests, in one binary so that they link once and share what they start.
 
 #[cfg(test)]
+mod ansible;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod cli;
+#[cfg(test)]
+mod explain;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
@@ -15,6 +19,12 @@ mod probe_origin;
 #[cfg(test)]
 mod purge;
 #[cfg(test)]
+mod purge_again;
+#[cfg(test)]
+mod purge_modes;
+#[cfg(test)]
+mod purge_select;
+#[cfg(test)]
 mod recovery;
 mod removal;
 #[cfg(test)]
@@ -24,8 +34,14 @@ mod servers;
 #[cfg(test)]
 mod stand;
 #[cfg(test)]
+mod stand_cache;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod toggle;
+#[cfg(test)]
+mod tracking;
+#[cfg(test)]
+mod warm;
 #[cfg(test)]
 mod whole;

@@ -1,13 +1,13 @@
 //! Switching and purging a real Redis, and the ways it can be in the way.
 
 use hostler_protocol::job::{
-    AppKind, EnvironmentDoc, PurgeResult, PurgeScope, Retry, ToggleResult,
+    AppKind, EnvironmentDoc, PurgeMode, PurgeResult, PurgeScope, Retry, ToggleResult,
 };
 use hostler_tests::servers::redis::Redis;
 use hostler_tests::servers::{free_port, write};
 use rustix::process::Signal;
 
-use crate::stand::{Options, Stand, error, result};
+use crate::stand::{Options, Stand, error, purge_spec, result};
 
 fn set(redis: &Redis, keys: &[&str]) {
     let mut connection = redis.connect().unwrap();
@@ -65,6 +65,23 @@ async fn a_prefix_with_glob_characters_is_taken_literally() {
     let off: ToggleResult = result(&stand.switch(&shop, false).await);
     assert!(off.redis.unwrap().changed);
     assert!(std::fs::read_to_string(&switch).unwrap().contains("\"enabled\":false"));
+}
+
+#[tokio::test]
+async fn a_purge_that_redis_refuses_touches_no_page() {
+    let stand = Stand::start("");
+    let redis = Redis::start(Some("sesame"), "user poor on >poor ~* +ping +scan\n").unwrap();
+    let mut shop = stand.cached_site("shop").await;
+    set(&redis, &["p:1"]);
+    stand.status(&shop, "/");
+    shop = stand.with_redis(shop, redis.port, "poor", "p:");
+    shop.redis.as_mut().unwrap().url = format!("redis://poor@127.0.0.1:{}", redis.port);
+    for mode in [PurgeMode::Hard, PurgeMode::Soft, PurgeMode::Refresh] {
+        let outcome = stand.run(purge_spec(&shop, PurgeScope::All, mode)).await;
+        assert_eq!(error(&outcome).0, "REDIS_DENIED", "{mode:?}");
+        assert_eq!(stand.status(&shop, "/"), "HIT", "{mode:?}");
+    }
+    assert_eq!(keys(&redis), ["p:1"]);
 }
 
 #[tokio::test]

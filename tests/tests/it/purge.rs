@@ -2,11 +2,7 @@
 
 use hostler_protocol::job::{CacheStatus, PurgeResult, PurgeScope, ToggleResult};
 
-use crate::stand::{Options, Stand, entries, error, result};
-
-fn urls(urls: &[&str]) -> PurgeScope {
-    PurgeScope::Urls { urls: urls.iter().map(|url| (*url).to_owned()).collect() }
-}
+use crate::stand::{Options, Stand, entries, error, result, urls};
 
 #[tokio::test]
 async fn all_takes_every_entry_and_leaves_the_neighbour_s() {

@@ -1,16 +1,19 @@
 //! One "host" for tests of the agent's actions: a real nginx, PHP-FPM and, where asked, Redis.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use hostler_agent::actions::{ActionSettings, Actions, JobContext, ProgressSink};
 use hostler_agent::clock::Clock;
+use hostler_agent::host::ansible::Ansible;
 use hostler_agent::host::fake::Faults;
 use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
-    AppKind, CacheSet, CheckSpec, EnvironmentDoc, FastcgiDoc, HealthDoc, JobSpec,
-    KEY_FORMAT_DEFAULT, NginxDoc, Outcome, OutcomeState, Progress, PurgeScope, PurgeSpec, RedisDoc,
-    RemoveSpec, StepState, ToggleSpec,
+    AppKind, CacheSet, CheckSpec, EnvironmentDoc, ExplainResult, ExplainSpec, FactsResult,
+    FactsSpec, FastcgiDoc, FastcgiPurge, HealthDoc, JobDoc, JobSpec, KEY_FORMAT_DEFAULT, NginxDoc,
+    Outcome, OutcomeState, Progress, PurgeMode, PurgeResult, PurgeScope, PurgeSpec, RedisDoc,
+    RemoveSpec, StepState, ToggleResult, ToggleSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use hostler_tests::servers::nginx::{Nginx, Vhost};
@@ -22,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 const PAGE: &str = "<?php\nif (isset($_GET['vary'])) header('Vary: X-Variant');\n\
     if (isset($_GET['private'])) header('Cache-Control: no-store');\n\
+    $own = dirname(__DIR__) . '/pages/' . rawurlencode(strtok($_SERVER['REQUEST_URI'], '?'));\n\
+    if (is_file($own)) include $own;\n\
     echo $_SERVER['REQUEST_URI'], ' made at ', hrtime(true), \"\\n\";\n";
 
 /// Longest wait of this agent for a new nginx configuration to answer.
@@ -50,12 +55,17 @@ pub(crate) struct Options<'a> {
 
 impl Stand {
     pub(crate) fn start(http_lines: &str) -> Self {
+        Self::with_workers(http_lines, 2)
+    }
+
+    /// The same with so many PHP workers.
+    pub(crate) fn with_workers(http_lines: &str, workers: u32) -> Self {
         let nginx = Nginx::start(http_lines).unwrap();
-        let php = PhpFpm::start(2).unwrap();
+        let php = PhpFpm::start(workers).unwrap();
         let dir = directory("stand").unwrap();
         std::fs::create_dir(nginx.dir().join("cache")).unwrap();
         let faults = Faults::armed();
-        let actions = actions(&nginx, dir.path(), &faults);
+        let actions = actions(&nginx, dir.path(), &faults, ansible(dir.path()));
         let (generation, sites) = Default::default();
         Self { nginx, faults, actions, php, dir, generation, sites }
     }
@@ -63,7 +73,13 @@ impl Stand {
     /// The agent once more, as after a restart.
     pub(crate) fn restart(&mut self) {
         self.faults.clear();
-        self.actions = actions(&self.nginx, self.dir.path(), &self.faults);
+        let ansible = ansible(self.dir.path());
+        self.use_ansible(ansible);
+    }
+
+    /// From now on playbooks are run like that.
+    pub(crate) fn use_ansible(&mut self, ansible: Ansible) {
+        self.actions = actions(&self.nginx, self.dir.path(), &self.faults, ansible);
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -113,6 +129,7 @@ impl Stand {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5000 },
+            executor: None,
         }
     }
 
@@ -172,9 +189,68 @@ impl Stand {
         scope: PurgeScope,
         dry_run: bool,
     ) -> Outcome {
-        let caches = CacheSet { fastcgi: true, redis: environment.redis.is_some() };
+        let mut spec = purge_spec(environment, scope, PurgeMode::Hard);
+        if let JobSpec::CachePurge(purge) = &mut spec {
+            purge.dry_run = dry_run;
+        }
+        self.run(spec).await
+    }
+
+    /// A purge in that mode that succeeds: what it says of the page cache.
+    pub(crate) async fn purged(
+        &self,
+        environment: &EnvironmentDoc,
+        scope: PurgeScope,
+        mode: PurgeMode,
+    ) -> FastcgiPurge {
+        let outcome = self.run(purge_spec(environment, scope, mode)).await;
+        result::<PurgeResult>(&outcome).fastcgi.unwrap()
+    }
+
+    pub(crate) async fn facts(&self, environment: &EnvironmentDoc) -> FactsResult {
         let environment = environment.clone();
-        self.run(JobSpec::CachePurge(PurgeSpec { environment, caches, scope, dry_run })).await
+        result(&self.run(JobSpec::CacheFacts(FactsSpec { environment })).await)
+    }
+
+    pub(crate) async fn explain(&self, environment: &EnvironmentDoc, path: &str) -> ExplainResult {
+        let url = format!("http://{}{path}", environment.domain);
+        let environment = environment.clone();
+        result(&self.run(JobSpec::CacheExplain(ExplainSpec { environment, url })).await)
+    }
+
+    /// A usual site with its page cache on.
+    pub(crate) async fn cached_site(&self, name: &str) -> EnvironmentDoc {
+        let environment = self.site(name, &Options::default());
+        result::<ToggleResult>(&self.toggle(&environment, true).await);
+        environment
+    }
+
+    /// Has PHP run these lines whenever it makes the page of that path.
+    pub(crate) fn page(&self, environment: &EnvironmentDoc, path: &str, lines: &str) {
+        let pages = self.pages(environment);
+        let name = path.bytes().fold(String::new(), |name, byte| match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => name + &char::from(byte).to_string(),
+            other => format!("{name}%{other:02X}"),
+        });
+        write(&pages.join(name), &format!("<?php {lines}\n")).unwrap();
+    }
+
+    /// A directory of the site that PHP may write to.
+    pub(crate) fn pages(&self, environment: &EnvironmentDoc) -> PathBuf {
+        let pages = self.dir.path().join(&environment.site).join("pages");
+        std::fs::create_dir_all(&pages).unwrap();
+        std::fs::set_permissions(&pages, std::fs::Permissions::from_mode(0o777)).unwrap();
+        pages
+    }
+
+    pub(crate) fn php_socket(&self) -> &Path {
+        &self.php.socket
+    }
+
+    /// A visitor's request for a page that may answer with any status: that and the cache's word.
+    pub(crate) fn visit(&self, environment: &EnvironmentDoc, path: &str) -> (u16, String) {
+        let answer = get(self.nginx.port, &environment.domain, path, &[]).unwrap();
+        (answer.status, answer.header("X-Hostler-Cache").unwrap_or("none").to_owned())
     }
 
     pub(crate) async fn check(&self, environment: &EnvironmentDoc) -> Outcome {
@@ -192,12 +268,16 @@ impl Stand {
     }
 
     pub(crate) async fn run(&self, spec: JobSpec) -> Outcome {
-        self.actions.run(spec, context().0).await
+        self.run_doc(spec.into()).await
+    }
+
+    pub(crate) async fn run_doc(&self, doc: JobDoc) -> Outcome {
+        self.actions.run(doc, context().0).await
     }
 
     /// Runs a job that is cancelled the moment it begins `step`.
-    pub(crate) async fn cancel_at(&self, step: &str, spec: JobSpec) -> Outcome {
-        self.cancel_when(step, || (), spec).await
+    pub(crate) async fn cancel_at(&self, step: &str, doc: impl Into<JobDoc>) -> Outcome {
+        self.cancel_when(step, || (), doc).await
     }
 
     /// The same, after something else has happened.
@@ -205,7 +285,7 @@ impl Stand {
         &self,
         step: &str,
         happens: impl Fn(),
-        spec: JobSpec,
+        doc: impl Into<JobDoc>,
     ) -> Outcome {
         let (context, mut progress) = context();
         let cancel = context.cancel.clone();
@@ -217,7 +297,7 @@ impl Stand {
                 }
             }
         };
-        tokio::join!(self.actions.run(spec, context), watch).0
+        tokio::join!(self.actions.run(doc.into(), context), watch).0
     }
 
     /// Runs a job during which nginx ends, the moment it begins `step`.
@@ -231,7 +311,7 @@ impl Stand {
                 }
             }
         };
-        tokio::join!(self.actions.run(spec, context), watch).0
+        tokio::join!(self.actions.run(spec.into(), context), watch).0
     }
 
     /// Runs a job until it begins `step`, then forgets it, as a kill would.
@@ -266,7 +346,25 @@ impl Stand {
     }
 }
 
-fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
+/// A purge of all caches the environment has.
+pub(crate) fn purge_spec(
+    environment: &EnvironmentDoc,
+    scope: PurgeScope,
+    mode: PurgeMode,
+) -> JobSpec {
+    let caches = CacheSet { fastcgi: true, redis: environment.redis.is_some() };
+    let environment = environment.clone();
+    JobSpec::CachePurge(PurgeSpec { environment, caches, scope, mode, dry_run: false })
+}
+
+/// The repository's playbooks, run by whatever `ansible-playbook` the system has.
+pub(crate) fn ansible(dir: &Path) -> Ansible {
+    let playbook_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ansible");
+    let playbook_dir = playbook_dir.canonicalize().unwrap();
+    Ansible { playbook_dir, runs_dir: dir.join("state/runs"), ..Ansible::default() }
+}
+
+fn actions(nginx: &Nginx, dir: &Path, faults: &Faults, ansible: Ansible) -> Actions {
     let policy = Policy {
         roots: vec![nginx.dir().to_owned(), dir.to_owned()],
         nginx_command: nginx.command_line().unwrap(),
@@ -274,15 +372,13 @@ fn actions(nginx: &Nginx, dir: &Path, faults: &Faults) -> Actions {
         nginx_error_log: nginx.dir().join("error.log"),
         ..Policy::default()
     };
-    let settings = ActionSettings {
-        state_dir: dir.join("state"),
-        reload_secs_max: RELOAD_SECS_MAX,
-        faults: faults.clone(),
-    };
+    let (state_dir, faults) = (dir.join("state"), faults.clone());
+    let reload_secs_max = RELOAD_SECS_MAX;
+    let settings = ActionSettings { state_dir, reload_secs_max, ansible, faults };
     Actions::new(policy, settings, Clock::system())
 }
 
-fn context() -> (JobContext, Receiver<Progress>) {
+pub(crate) fn context() -> (JobContext, Receiver<Progress>) {
     let (sender, receiver) = tokio::sync::mpsc::channel(256);
     let context = JobContext {
         attempt: AttemptRef { job: JobId::from_parts(1, [7; 10]), attempt: 1 },
@@ -315,6 +411,11 @@ pub(crate) fn files(environment: &EnvironmentDoc) -> Vec<Option<String>> {
     [&nginx.http_file, &nginx.server_file, &nginx.location_file]
         .map(|path| std::fs::read_to_string(path).ok())
         .to_vec()
+}
+
+/// Exactly these URLs.
+pub(crate) fn urls(urls: &[&str]) -> PurgeScope {
+    PurgeScope::Urls { urls: urls.iter().map(|url| (*url).to_owned()).collect() }
 }
 
 /// Files below a directory that look like cache entries.

@@ -3,6 +3,7 @@
 //! Whether a test passed is judged by the exit status alone; the text is only quoted. A reload
 //! is a signal: nginx answers nothing, so whether it took is proven elsewhere, by asking it.
 
+mod backends;
 pub mod listen;
 pub mod tree;
 
@@ -109,6 +110,8 @@ impl Nginx {
             timeout: TEST_TIMEOUT,
             stdout_bytes_max,
             secrets: Vec::new(),
+            environment: Vec::new(),
+            mark: None,
         };
         let finished = process::run(&invocation, cancel).await?;
         if stdout_bytes_max > 0 && finished.stdout_cut {
@@ -167,7 +170,11 @@ impl Nginx {
         }
     }
 
-    fn master(&self) -> Result<i32, NginxError> {
+    /// Process id of the running master process.
+    ///
+    /// # Errors
+    /// [`NginxError::NotRunning`].
+    pub fn master(&self) -> Result<i32, NginxError> {
         let not_running = |reason: &str| NginxError::NotRunning {
             pid_file: self.pid_file.clone(),
             reason: reason.to_owned(),

@@ -4,9 +4,12 @@
 //! their globs are resolved against what was printed, never against the disk. Directives are not
 //! interpreted; only nesting, `include`, `server_name`, `listen` and `add_header` matter here.
 
+mod pass;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+pub use self::pass::passed_to;
 use super::listen::Listen;
 
 /// Deepest nesting of blocks and includes; nginx itself gives up earlier.
@@ -36,6 +39,8 @@ pub struct Level {
     pub adds_headers: bool,
     /// Whether the block itself passes requests to a FastCGI server.
     pub passes_fastcgi: bool,
+    /// Where to, as it stands there.
+    pub fastcgi_pass: Option<String>,
     /// Whether the block itself turns a FastCGI cache on; by the wanted files does not count.
     pub caches: bool,
 }
@@ -156,6 +161,8 @@ impl Walk<'_> {
             let has = |name: &str| nodes.iter().any(|node| node.name == name);
             level.adds_headers = has("add_header");
             level.passes_fastcgi = has("fastcgi_pass");
+            let pass = nodes.iter().find(|node| node.name == "fastcgi_pass");
+            level.fastcgi_pass = pass.and_then(|node| node.args.first().cloned());
             level.caches = has("fastcgi_cache");
             level.server_names = nodes
                 .iter()
@@ -178,6 +185,7 @@ impl Walk<'_> {
                 listens: Vec::new(),
                 adds_headers: false,
                 passes_fastcgi: false,
+                fastcgi_pass: None,
                 caches: false,
             });
             self.block(&block, levels, found, depth + 1);

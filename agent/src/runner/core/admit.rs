@@ -3,7 +3,7 @@
 
 use hostler_protocol::SPEC_BYTES_MAX;
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{self, Code, JobError, JobSpec, JobType, OutcomeState};
+use hostler_protocol::job::{self, Code, JobDoc, JobError, JobSpec, JobType, OutcomeState};
 use hostler_protocol::message::{AttemptRef, ToController};
 
 use super::end::failure;
@@ -161,7 +161,7 @@ impl Core {
         }
         let Some(state @ State::Ready { .. }) = self.attempts.get_mut(attempt) else { return };
         if let State::Ready { spec, cancelled: false, .. } = state
-            && let Some(environment) = changed_by(spec)
+            && let Some(environment) = changed_by(&spec.spec)
         {
             if self.changing.contains_key(environment) {
                 return;
@@ -188,7 +188,10 @@ impl Core {
 /// The environment that a job changes.
 fn changed_by(spec: &JobSpec) -> Option<&EnvironmentId> {
     match spec {
-        JobSpec::EnvCheck(_) => None,
+        JobSpec::EnvCheck(_)
+        | JobSpec::CacheWarm(_)
+        | JobSpec::CacheFacts(_)
+        | JobSpec::CacheExplain(_) => None,
         JobSpec::EnvCacheToggle(_) | JobSpec::CachePurge(_) | JobSpec::EnvDelete(_) => {
             Some(&spec.environment().id)
         }
@@ -209,12 +212,12 @@ fn rejected(attempt: AttemptRef, error: &JobError) -> Effect {
 }
 
 /// Reads a spec; a type this build does not know is told from a spec that is not one.
-fn read_spec(bytes: &[u8]) -> Result<JobSpec, Box<JobError>> {
+fn read_spec(bytes: &[u8]) -> Result<JobDoc, Box<JobError>> {
     #[derive(serde::Deserialize)]
     struct Typed {
         r#type: String,
     }
-    match job::read::<JobSpec>("job", bytes, SPEC_BYTES_MAX) {
+    match job::read::<JobDoc>("job", bytes, SPEC_BYTES_MAX) {
         Ok(spec) => Ok(spec),
         Err(error) => match job::read::<Typed>("job", bytes, SPEC_BYTES_MAX) {
             Ok(Typed { r#type }) if JobType::parse(&r#type).is_none() => {

@@ -18,7 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use hostler_protocol::id::{BootId, EnvironmentId, JobId};
-use hostler_protocol::job::{JobSpec, Outcome, Progress, StepReport};
+use hostler_protocol::job::{JobDoc, Outcome, Progress, StepReport};
 use hostler_protocol::message::{AttemptRef, ToAgent, ToController};
 
 use super::Load;
@@ -101,7 +101,7 @@ pub enum Effect {
     },
     Start {
         attempt: AttemptRef,
-        spec: Box<JobSpec>,
+        spec: Box<JobDoc>,
     },
     Cancel {
         attempt: AttemptRef,
@@ -123,13 +123,13 @@ enum Why {
 enum State {
     /// On its way to the disk.
     Accepting {
-        spec: Box<JobSpec>,
+        spec: Box<JobDoc>,
         timeout_ms: u64,
         cancelled: bool,
     },
     /// On disk, waiting for the host to be in a defined state, and its environment to be free.
     Ready {
-        spec: Box<JobSpec>,
+        spec: Box<JobDoc>,
         timeout_ms: u64,
         cancelled: bool,
     },
@@ -311,7 +311,10 @@ impl Core {
             | ToAgent::HeartbeatAck { .. }
             | ToAgent::Drain { .. }
             | ToAgent::Enrolled(_)
-            | ToAgent::EnrolRefused { .. } => {}
+            | ToAgent::EnrolRefused { .. }
+            | ToAgent::Renewed(_)
+            | ToAgent::RenewRefused { .. }
+            | ToAgent::Challenge(_) => {}
         }
     }
 

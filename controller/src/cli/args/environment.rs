@@ -13,6 +13,15 @@ pub(in crate::cli) enum Kind {
     Wordpress,
 }
 
+/// Who carries jobs out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Executing {
+    Native,
+    Ansible,
+    // As the job's template says. (A doc comment would stretch --help.)
+    Template,
+}
+
 #[derive(Debug, Subcommand)]
 pub(in crate::cli) enum EnvironmentVerb {
     /// Creates an environment; nothing happens on its host yet
@@ -56,6 +65,7 @@ Examples:
 Examples:
   hostler env change shop/production --fastcgi-valid-secs 600
   hostler env change shop/production --name live
+  hostler env change shop/production --executor ansible
   hostler env change shop/production --no-redis")]
     Change(Box<ChangeArgs>),
     /// Takes back what Hostler put on the host and forgets the environment; the site's files stay
@@ -135,6 +145,10 @@ pub(in crate::cli) struct Fields {
     /// The system user it runs as [a new one: www-data]
     #[arg(long, value_name = "USER")]
     pub(in crate::cli) user: Option<String>,
+    /// Who carries out toggles, purges and warm-ups; `template`: as each job's template says [a new
+    /// one: template]
+    #[arg(long, value_enum, value_name = "EXECUTOR")]
+    pub(in crate::cli) executor: Option<Executing>,
     #[command(flatten)]
     pub(in crate::cli) nginx: NginxFields,
     #[command(flatten)]

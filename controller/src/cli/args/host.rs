@@ -27,16 +27,25 @@ pub(in crate::cli) enum HostVerb {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Refuses a host's certificate for good and closes its session
+    /// Shuts a host out: closes its session, refuses its certificate, ends its jobs
     #[command(after_help = "\
-The host has to be enrolled again to come back, as another host.
+An evicted host may be enrolled again with a new token, as another host. A banned host's keys are
+refused for good, whatever token comes with them, also after the host is deleted; an evicted host
+may still be banned. An evicted host's name may be given away at once, a banned one's when it is deleted.
 
-Example:
-  hostler host revoke web1 --yes")]
+Examples:
+  hostler host revoke web1 --yes
+  hostler host revoke web1 --ban --yes")]
     Revoke {
         /// Name or id
         #[arg(value_name = "HOST")]
         host: String,
+        /// It may be enrolled again with a new token (the default)
+        #[arg(long, conflicts_with = "ban")]
+        evict: bool,
+        /// Its keys are refused for good
+        #[arg(long)]
+        ban: bool,
         /// Do not ask
         #[arg(short, long)]
         yes: bool,

@@ -23,6 +23,9 @@ pub(in crate::cli) enum TypeArg {
     CachePurge,
     EnvCheck,
     EnvDelete,
+    CacheWarm,
+    CacheFacts,
+    CacheExplain,
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,6 +119,9 @@ pub(in crate::cli) struct JobListArgs {
     /// Only jobs of this site: name or id
     #[arg(long, value_name = "SITE")]
     pub(in crate::cli) site: Option<String>,
+    /// Only jobs that follow from this one
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) parent: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), value_name = "ROWS")]
     pub(in crate::cli) limit: u32,

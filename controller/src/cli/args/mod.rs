@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(super) use cache::{CacheVerb, Only, PurgeArgs, SetArgs, Switch};
-pub(super) use environment::{ChangeArgs, CreateArgs, EnvironmentVerb, Fields};
+pub(super) use cache::{CacheVerb, Mode, Only, PurgeArgs, SetArgs, Switch, UrlArgs, WarmArgs};
+pub(super) use environment::{ChangeArgs, CreateArgs, EnvironmentVerb, Executing, Fields};
 pub(super) use host::HostVerb;
 pub(super) use job::{JobListArgs, JobVerb};
 pub(super) use site::SiteVerb;
@@ -32,6 +32,7 @@ Examples:
   hostler env check shop/production        what would be wrong on the host
   hostler cache set shop/production --fastcgi on --wait
   hostler cache purge shop/production --url https://shop.example/ --wait
+  hostler cache explain https://shop.example/cart
   hostler job list --state failed
 
 Environments are named `site/name` (shop/production) or by id, hosts and sites by name or id.
@@ -127,7 +128,7 @@ Examples:
   hostler env check shop/production"
     )]
     Env(EnvironmentVerb),
-    /// Caches of an environment: switch, purge, look
+    /// Caches of an environment: switch, purge, warm, look
     #[command(
         subcommand,
         after_help = "\

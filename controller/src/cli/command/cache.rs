@@ -1,35 +1,32 @@
 //! The caches of an environment.
 
-use hostler_controller::views::{CacheName, PurgeCaches, SetCaches};
+use hostler_controller::views::{CacheName, PurgeCaches, PurgeMode, SetCaches, WarmCache};
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::Context;
-use crate::cli::args::{CacheVerb, Only, PurgeArgs, SetArgs, Switch, Wait, WaitArgs};
-use crate::cli::client::view;
-use crate::cli::draw;
+use crate::cli::args::{
+    CacheVerb, Mode, Only, PurgeArgs, SetArgs, Switch, UrlArgs, Wait, WaitArgs, WarmArgs,
+};
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::names;
 
 use super::environment::LOOK;
-use super::input;
 use super::queued::queued;
+use super::{input, look};
 
 pub(super) async fn run(context: &Context, verb: CacheVerb) -> Result<Exit, CliError> {
     match verb {
         CacheVerb::Set(args) => set(context, args).await,
         CacheVerb::Purge(args) => purge(context, args).await,
-        CacheVerb::Show { environment } => {
-            let id = names::environment(&context.client, &environment).await?;
-            let document = context.client.get(&["environments", &id, "cache"]).await?;
-            if context.out.is_json() {
-                context.out.json(&document)?;
-            } else {
-                context.out.text(&draw::caches(&context.out, &view(&document)?))?;
-            }
-            Ok(Exit::Ok)
+        CacheVerb::Warm(args) => warm(context, args).await,
+        CacheVerb::Show { environment, no_facts } => {
+            look::show(context, &environment, !no_facts).await
+        }
+        CacheVerb::Explain { url, environment, wait } => {
+            look::explain(context, &url, environment.as_deref(), &wait).await
         }
         CacheVerb::Reconcile { environment, wait } => {
             let id = names::environment(&context.client, &environment).await?;
@@ -51,14 +48,11 @@ async fn set(context: &Context, args: SetArgs) -> Result<Exit, CliError> {
 }
 
 async fn purge(context: &Context, args: PurgeArgs) -> Result<Exit, CliError> {
-    let mut urls = args.urls;
-    if let Some(path) = &args.urls_from {
-        urls.extend(input::lines(path)?);
-        // An empty list must not become the purge of everything that no list at all means.
-        if urls.is_empty() {
-            return Err(CliError::Usage(format!("{} names no URL", path.display())));
-        }
+    let urls = urls(args.urls)?;
+    if urls.is_none() && args.query_variants {
+        return Err(CliError::Usage("--query-variants are of URLs: name some".to_owned()));
     }
+    let some = |list: Vec<String>| (!list.is_empty()).then_some(list);
     let id = names::environment(&context.client, &args.environment).await?;
     let body = PurgeCaches {
         caches: args.only.map(|only| {
@@ -67,16 +61,45 @@ async fn purge(context: &Context, args: PurgeArgs) -> Result<Exit, CliError> {
                 Only::Redis => CacheName::Redis,
             }]
         }),
-        urls: (!urls.is_empty()).then_some(urls),
+        urls,
+        query_variants: args.query_variants.then_some(true),
+        prefixes: some(args.prefixes),
+        tags: some(args.tags),
+        mode: args.mode.map(|mode| match mode {
+            Mode::Hard => PurgeMode::Hard,
+            Mode::Soft => PurgeMode::Soft,
+            Mode::Refresh => PurgeMode::Refresh,
+        }),
+        warm: args.warm.then_some(true),
         dry_run: args.dry_run.then_some(true),
-        ..PurgeCaches::default()
     };
     let path = ["environments", &id, "cache", "purge"];
     let default = if args.dry_run { LOOK } else { Wait::No };
     request(context, Method::POST, &path, Some(body), &args.wait, default).await
 }
 
-async fn request(
+async fn warm(context: &Context, args: WarmArgs) -> Result<Exit, CliError> {
+    let urls = urls(args.urls)?
+        .ok_or_else(|| CliError::Usage("name pages by --url or --urls-from".to_owned()))?;
+    let id = names::environment(&context.client, &args.environment).await?;
+    let path = ["environments", &id, "cache", "warm"];
+    request(context, Method::POST, &path, Some(WarmCache { urls }), &args.wait, Wait::No).await
+}
+
+/// The URLs of options and file together; `None` where neither was given.
+fn urls(args: UrlArgs) -> Result<Option<Vec<String>>, CliError> {
+    let mut urls = args.urls;
+    if let Some(path) = &args.urls_from {
+        urls.extend(input::lines(path)?);
+        // An empty list must not become the purge of everything that no list at all means.
+        if urls.is_empty() {
+            return Err(CliError::Usage(format!("{} names no URL", path.display())));
+        }
+    }
+    Ok((!urls.is_empty()).then_some(urls))
+}
+
+pub(super) async fn request(
     context: &Context,
     method: Method,
     path: &[&str],

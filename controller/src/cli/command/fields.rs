@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::{Map, Value, json};
 
-use crate::cli::args::Fields;
+use crate::cli::args::{Executing, Fields};
 use crate::cli::error::CliError;
 
 use super::input;
@@ -65,6 +65,12 @@ fn document(fields: &Fields) -> Result<Object, CliError> {
     put(&mut document, "kind", kind.as_ref().map(|kind| kind.get_name()));
     put(&mut document, "docroot", fields.docroot.as_deref());
     put(&mut document, "user", fields.user.as_deref());
+    let executor = fields.executor.map(|executor| match executor {
+        Executing::Native => Value::from("native"),
+        Executing::Ansible => Value::from("ansible"),
+        Executing::Template => Value::Null,
+    });
+    put(&mut document, "executor", executor);
     part(&mut document, "nginx", |part| {
         put(part, "http_file", fields.nginx.http_file.as_deref());
         put(part, "server_file", fields.nginx.server_file.as_deref());
@@ -157,7 +163,7 @@ mod tests {
     }
 
     const ALL: &str = "--host web1 --domain shop.example --kind wordpress --docroot /var/www/shop \
-        --user shop --http-file /h --server-file /s --location-file /l --probe-origin http://127.0.0.1:81 \
+        --user shop --executor ansible --http-file /h --server-file /s --location-file /l --probe-origin http://127.0.0.1:81 \
         --fastcgi-dir /c --fastcgi-key $host$request_uri --fastcgi-zone-mib 1 --fastcgi-size-mib-max 2 \
         --fastcgi-inactive-secs 3 --fastcgi-valid-secs 4 --redis-url redis://127.0.0.1 --redis-prefix p: \
         --redis-password-file /p --redis-switch-file /w --health-path /up --health-status 204 \
@@ -200,6 +206,16 @@ mod tests {
         assert_eq!(document, json!({"name": "live", "redis": null, "fastcgi": {"valid_secs": 60}}));
         let read: ChangeEnvironment = serde_json::from_value(document).unwrap();
         assert_eq!(read.redis, Some(None));
+    }
+
+    #[test]
+    fn the_executor_is_chosen_or_left_to_the_template() {
+        let chosen = |line: &str| change(&fields(line), None).unwrap();
+        assert_eq!(chosen("--executor ansible"), json!({ "executor": "ansible" }));
+        assert_eq!(chosen("--executor template"), json!({ "executor": null }));
+        let line = "--host h --domain d --docroot /d --executor template";
+        let document = creation(&fields(line), "shop", "production").unwrap();
+        assert_eq!(document.get("executor"), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Hosts.
 
-use hostler_controller::views::{Host, RenameHost};
+use hostler_controller::views::{Host, RenameHost, Revocation, RevokeHost};
 use reqwest::Method;
 use serde_json::json;
 
@@ -36,11 +36,19 @@ pub(super) async fn run(context: &Context, verb: HostVerb) -> Result<Exit, CliEr
             let document = client.send(Method::PATCH, &["hosts", &id], Some(&body), None).await?;
             show(context, &document)?;
         }
-        HostVerb::Revoke { host, yes } => {
+        // What clap keeps apart are two ways to say one thing.
+        HostVerb::Revoke { host, evict: _, ban, yes } => {
             let id = names::host(client, &host).await?;
-            confirm(&format!("this shuts the host {host} out for good"), yes)?;
-            let answer = client.send(Method::POST, &["hosts", &id, "revoke"], None, None).await?;
-            out.say(&format!("{host} is revoked"));
+            let (kind, told, done) = if ban {
+                (Revocation::Ban, "bans the host", "banned: its keys are refused for good")
+            } else {
+                (Revocation::Evict, "evicts the host", "evicted: it needs a new token to come back")
+            };
+            confirm(&format!("this {told} {host}"), yes)?;
+            let body = json!(RevokeHost { kind });
+            let path = ["hosts", &id, "revoke"];
+            let answer = client.send(Method::POST, &path, Some(&body), None).await?;
+            out.say(&format!("{host} is {done}"));
             if !answer.is_null() {
                 show(context, &answer)?;
             }

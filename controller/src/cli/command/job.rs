@@ -90,6 +90,7 @@ async fn list(context: &Context, args: JobListArgs) -> Result<Exit, CliError> {
     if let Some(site) = &args.site {
         filter.push(("site", names::site(client, site).await?));
     }
+    filter.extend(args.parent.map(|parent| ("parent", parent)));
     let filter: Vec<_> = filter.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let rows = client.list(&["jobs"], &filter, args.limit as usize).await?;
     if out.is_json() {

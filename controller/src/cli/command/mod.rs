@@ -6,6 +6,7 @@ mod fields;
 mod host;
 mod input;
 mod job;
+mod look;
 mod queued;
 mod site;
 mod token;

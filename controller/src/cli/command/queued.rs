@@ -76,6 +76,9 @@ fn settled(context: &Context, job: &Job, document: &Value) -> Result<Exit, CliEr
     } else {
         context.out.text(&draw::job_outcome(&context.out, job))?;
     }
+    for child in &job.children {
+        context.out.say(&format!("it is followed by another job: hostler job watch {child}"));
+    }
     if job.state == JobState::Held {
         context.out.say(&format!(
             "it waits for a person: hostler job release {0}, or hostler job cancel {0}",

@@ -42,6 +42,7 @@ pub(in crate::cli) fn environment(out: &Output, one: &Environment, names: &Names
         ("location file", cell(&one.nginx.location_file)),
         ("Probe origin", cell(&one.nginx.probe_origin)),
         ("Health check", health(one)),
+        ("Executor", cell(executor(one))),
     ];
     if let Some(fastcgi) = &one.fastcgi {
         pairs.extend([
@@ -61,6 +62,10 @@ pub(in crate::cli) fn environment(out: &Output, one: &Environment, names: &Names
     }
     pairs.push(("Changed", cell(format!("{} (version {})", when(one.updated_at), one.version))));
     format!("{}\n\n{}", out.pairs(pairs), caches(out, &one.cache))
+}
+
+fn executor(one: &Environment) -> String {
+    one.executor.as_ref().map_or_else(|| "as each job's template says".to_owned(), word)
 }
 
 fn health(one: &Environment) -> Cell {

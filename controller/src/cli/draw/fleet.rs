@@ -1,11 +1,11 @@
 //! Hosts, enrolment tokens, sites.
 
 use comfy_table::Color;
-use hostler_controller::views::{EnrolmentToken, Host, HostState, Site};
+use hostler_controller::views::{EnrolmentToken, Host, HostState, Revocation, Site};
 
 use crate::cli::output::{Output, cell, colored};
 
-use super::units::{when, when_if, word, yes_no};
+use super::units::{took, when, when_if, word, yes_no};
 
 pub(in crate::cli) fn hosts(out: &Output, hosts: &[Host]) -> String {
     let rows = hosts.iter().map(|host| {
@@ -30,6 +30,9 @@ pub(in crate::cli) fn host(out: &Output, host: &Host) -> String {
         ("Last seen", cell(when_if(host.last_seen_at))),
         ("Agent", cell(host.agent_build.as_deref().unwrap_or("-"))),
         ("Certificate until", cell(when(host.certificate_expires_at))),
+        ("Renewed", cell(when_if(host.certificate_renewed_at))),
+        ("Came back expired", cell(recoveries(host))),
+        ("Clock", clock(host)),
         ("Key SHA-256", cell(&host.key_sha256)),
         ("Enrolled", cell(when(host.created_at))),
     ];
@@ -51,10 +54,33 @@ pub(in crate::cli) fn host(out: &Output, host: &Host) -> String {
 }
 
 fn state(host: &Host) -> comfy_table::Cell {
-    match host.state {
-        HostState::Enrolled => cell("enrolled"),
-        HostState::Revoked => colored("revoked", Color::Red),
+    match (host.state, host.revoked_as) {
+        (HostState::Enrolled, _) => cell("enrolled"),
+        (HostState::Revoked, Some(Revocation::Ban)) => colored("banned", Color::Red),
+        (HostState::Revoked, Some(Revocation::Evict)) => colored("evicted", Color::Red),
+        (HostState::Revoked, None) => colored("revoked", Color::Red),
     }
+}
+
+fn recoveries(host: &Host) -> String {
+    match (host.recoveries, host.recovered_at) {
+        (0, _) | (_, None) => "never".to_owned(),
+        (1, Some(at)) => format!("once, {}", when(at)),
+        (times, Some(at)) => format!("{times} times, last {}", when(at)),
+    }
+}
+
+/// A clock that is further off than this is worth a colour, in milliseconds.
+const CLOCK_SKEW_MS_MAX: u64 = 30_000;
+
+fn clock(host: &Host) -> comfy_table::Cell {
+    let Some(skew_ms) = host.clock_skew_ms else { return cell("-") };
+    if skew_ms.unsigned_abs() < 1000 {
+        return cell("within a second of the controller's");
+    }
+    let way = if skew_ms < 0 { "behind" } else { "ahead" };
+    let text = format!("{} {way}", took(skew_ms.unsigned_abs().saturating_mul(1000)));
+    if skew_ms.unsigned_abs() > CLOCK_SKEW_MS_MAX { colored(&text, Color::Red) } else { cell(text) }
 }
 
 fn connected(host: &Host) -> comfy_table::Cell {

@@ -51,6 +51,7 @@ pub(in crate::cli) fn job(out: &Output, job: &Job, names: &Names) -> String {
         ("Environment", cell(job.environment_id.as_deref().map_or("-", |id| names.of(id)))),
         ("Host", cell(names.of(&job.host_id))),
         ("Template", cell(&job.template)),
+        ("Executor", cell(word(&job.executor))),
         ("Request", cell(job.request.to_string())),
         ("Attempt", cell(attempts(job))),
         ("Created", cell(when(job.created_at))),
@@ -70,6 +71,10 @@ pub(in crate::cli) fn job(out: &Output, job: &Job, names: &Names) -> String {
     if let Some(other) = &job.retry_of {
         pairs.push(("Retry of", cell(other)));
     }
+    if let Some(parent) = &job.parent_id {
+        pairs.push(("Follows from", cell(parent)));
+    }
+    pairs.extend(job.children.iter().map(|child| ("Followed by", cell(child))));
     if let Some(request) = &job.request_id {
         pairs.push(("Request id", cell(request)));
     }

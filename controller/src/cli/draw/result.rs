@@ -8,15 +8,19 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::output::{Output, cell, clean, colored};
 
-use super::units::{on_off, size, yes_no};
+use super::units::{on_off, yes_no};
+use super::{pages, purge};
 
 /// The job's result; empty if there is none.
 pub(super) fn result(out: &Output, job: &Job) -> String {
     match job.job_type {
         JobType::EnvCacheToggle => read(job).map(|found| toggle(out, &found)),
-        JobType::CachePurge => read(job).map(|found| purge(out, &found)),
+        JobType::CachePurge => read(job).map(|found| purge::purge(out, &found)),
         JobType::EnvCheck => read(job).map(|found| check(out, &found)),
         JobType::EnvDelete => read(job).map(|found| removal(&found)),
+        JobType::CacheWarm => read(job).map(|found| pages::warm(out, &found)),
+        JobType::CacheFacts => read(job).map(|found| pages::figures(out, &found)),
+        JobType::CacheExplain => read(job).map(|found| pages::explain(out, &found)),
     }
     .unwrap_or_default()
 }
@@ -59,87 +63,6 @@ fn toggle(out: &Output, toggle: &Toggle) -> String {
         ])
     });
     out.table(&["CACHE", "IS", "CHANGED", "PURGED", "PROOF"], rows.collect())
-}
-
-#[derive(Debug, Deserialize)]
-struct Purge {
-    #[serde(default)]
-    dry_run: bool,
-    fastcgi: Option<Counts>,
-    redis: Option<Counts>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Counts {
-    #[serde(default)]
-    found: u64,
-    #[serde(default)]
-    removed: u64,
-    #[serde(default)]
-    bytes: u64,
-    /// False when counting was cut short: then the numbers are lower bounds.
-    counted: Option<bool>,
-    #[serde(default)]
-    urls: Vec<UrlCounts>,
-}
-
-#[derive(Debug, Deserialize)]
-struct UrlCounts {
-    url: String,
-    #[serde(default)]
-    found: u64,
-    #[serde(default)]
-    removed: u64,
-    #[serde(default)]
-    bytes: u64,
-    before: Option<String>,
-    after: Option<String>,
-}
-
-fn purge(out: &Output, purge: &Purge) -> String {
-    let caches = [("fastcgi", &purge.fastcgi), ("redis", &purge.redis)];
-    let rows = caches.into_iter().filter_map(|(name, counts)| {
-        let counts = counts.as_ref()?;
-        let least = if counts.counted == Some(false) { "at least " } else { "" };
-        Some(vec![
-            cell(name),
-            cell(format!("{least}{}", counts.found)),
-            cell(format!("{least}{}", counts.removed)),
-            cell(format!("{least}{}", size(counts.bytes))),
-        ])
-    });
-    let mut text = out.table(&["CACHE", "FOUND", "REMOVED", "SIZE"], rows.collect());
-    let urls = purge.fastcgi.as_ref().map(|counts| counts.urls.as_slice()).unwrap_or_default();
-    if !urls.is_empty() {
-        let rows = urls.iter().map(|url| {
-            vec![
-                cell(&url.url),
-                cell(url.found.to_string()),
-                cell(url.removed.to_string()),
-                cell(size(url.bytes)),
-                cell(turn(url)),
-            ]
-        });
-        text.push_str("\n\n");
-        text.push_str(
-            &out.table(&["URL", "FOUND", "REMOVED", "SIZE", "BEFORE -> AFTER"], rows.collect()),
-        );
-    }
-    if purge.dry_run {
-        text.push_str("\n\ndry run: nothing was removed");
-    }
-    text
-}
-
-/// Cache status of a visitor's request before and after.
-fn turn(url: &UrlCounts) -> String {
-    match (&url.before, &url.after) {
-        (None, None) => "-".to_owned(),
-        (Some(before), None) => before.clone(),
-        (before, Some(after)) => {
-            format!("{} -> {after}", before.as_deref().unwrap_or("?"))
-        }
-    }
 }
 
 #[derive(Debug, Deserialize)]

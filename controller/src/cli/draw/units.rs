@@ -26,6 +26,21 @@ pub(super) fn took(micros: u64) -> String {
     }
 }
 
+/// An age given in seconds, in its two largest units.
+pub(super) fn age(secs: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let mut rest = secs;
+    let parts = UNITS.iter().map(|(unit_secs, name)| {
+        let count = rest / unit_secs;
+        rest %= unit_secs;
+        (count, name)
+    });
+    let parts: Vec<_> = parts.collect();
+    let first = parts.iter().position(|(count, _)| *count > 0).unwrap_or(UNITS.len() - 1);
+    let shown = parts[first..].iter().take(2).filter(|(count, _)| *count > 0 || secs == 0);
+    shown.map(|(count, name)| format!("{count} {name}")).collect::<Vec<_>>().join(" ")
+}
+
 /// The time between two times, or a dash.
 pub(super) fn between(from: Option<Timestamp>, to: Option<Timestamp>) -> String {
     match (from, to) {
@@ -82,6 +97,10 @@ mod tests {
         assert_eq!(took(1_250_000), "1.2 s");
         assert_eq!(took(125_000_000), "2 min 5 s");
         assert_eq!(when(Timestamp(1_700_000_000_123_456)), "2023-11-14 22:13:20Z");
+        assert_eq!(age(0), "0 s");
+        assert_eq!(age(61), "1 min 1 s");
+        assert_eq!(age(7_200), "2 h");
+        assert_eq!(age(200_000), "2 d 7 h");
         assert_eq!(between(Some(Timestamp(5)), None), "-");
     }
 }

@@ -1,11 +1,10 @@
-//! An environment's caches: switched, reconciled, purged.
+//! An environment's caches: switched, reconciled.
 
 use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{CacheSet, PurgeScope};
 use serde_json::{Value, json};
 
 use super::enqueue::{Made, Making, enqueue, ready, replay};
-use crate::domain::validate::{self, Problems};
+use crate::domain::validate::Problems;
 use crate::domain::{
     Change, Decision, Environment, EventKind, NewEvent, Refusal, Snapshot, Subject,
 };
@@ -104,96 +103,4 @@ pub fn reconcile(
         problems.finish()?;
     }
     Ok(enqueue(snapshot, environment, json!({}), making))
-}
-
-/// What to purge, as asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Purge {
-    /// `None`: every cache there is (with URLs: FastCGI alone).
-    pub caches: Option<CacheSet>,
-    pub urls: Option<Vec<String>>,
-    pub dry_run: bool,
-}
-
-/// Queues a purge.
-///
-/// # Errors
-/// As [`ready`]; `INVALID_REQUEST` for URLs of another domain or a cache that is not there;
-/// `KEY_REUSED`.
-pub fn purge(
-    snapshot: &Snapshot,
-    id: &EnvironmentId,
-    asked: &Purge,
-    making: &Making,
-) -> Result<Decision<Made>, Refusal> {
-    if let Some(known) = replay(snapshot, making)? {
-        return Ok(known);
-    }
-    let environment = ready(snapshot, id)?;
-    let mut problems = Problems::default();
-    let caches = caches(environment, asked, &mut problems);
-    if let Some(urls) = &asked.urls {
-        validate::purge::urls(urls, &environment.doc.domain, &mut problems);
-    }
-    problems.finish()?;
-    let mut request = json!({ "caches": names(caches), "dry_run": asked.dry_run });
-    if let Some(urls) = &asked.urls {
-        request["urls"] = json!(urls);
-    }
-    Ok(enqueue(snapshot, environment, request, making))
-}
-
-fn caches(environment: &Environment, asked: &Purge, problems: &mut Problems) -> CacheSet {
-    let there =
-        CacheSet { fastcgi: environment.fastcgi.is_some(), redis: environment.redis.is_some() };
-    let Some(named) = asked.caches else {
-        let caches = CacheSet { redis: there.redis && asked.urls.is_none(), ..there };
-        if !caches.fastcgi && !caches.redis {
-            problems.add("", "the environment has no cache that this could purge");
-        }
-        return caches;
-    };
-    if !named.fastcgi && !named.redis {
-        problems.add("/caches", "name at least one cache, or leave `caches` out for every one");
-    }
-    if named.fastcgi && !there.fastcgi {
-        problems.add("/caches", "the environment has no FastCGI cache configured");
-    }
-    if named.redis && !there.redis {
-        problems.add("/caches", "the environment has no Redis cache configured");
-    }
-    if named.redis && asked.urls.is_some() {
-        problems.add("/urls", "Redis keys have no URL: purge Redis in a request without `urls`");
-    }
-    named
-}
-
-fn names(caches: CacheSet) -> Vec<&'static str> {
-    let both = [(caches.fastcgi, "fastcgi"), (caches.redis, "redis")];
-    both.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect()
-}
-
-/// What a queued purge's request says, as its spec wants it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PurgeAsk {
-    pub caches: CacheSet,
-    pub scope: PurgeScope,
-    pub dry_run: bool,
-}
-
-/// Reads the request of a queued purge; `None` if it is not one.
-#[must_use]
-pub fn purge_ask(request: &Value) -> Option<PurgeAsk> {
-    let named = request.get("caches")?.as_array()?;
-    let names = |name: &str| named.iter().any(|cache| cache.as_str() == Some(name));
-    let caches = CacheSet { fastcgi: names("fastcgi"), redis: names("redis") };
-    let dry_run = request.get("dry_run").and_then(Value::as_bool).unwrap_or(false);
-    let scope = match request.get("urls") {
-        None => PurgeScope::All,
-        Some(urls) => {
-            let texts = urls.as_array()?.iter().map(|url| url.as_str().map(str::to_owned));
-            PurgeScope::Urls { urls: texts.collect::<Option<_>>()? }
-        }
-    };
-    Some(PurgeAsk { caches, scope, dry_run })
 }

@@ -3,7 +3,8 @@
 
 use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{
-    AppKind, EnvironmentDoc, FastcgiDoc, HealthDoc, KEY_FORMAT_DEFAULT, NginxDoc, RedisDoc,
+    AppKind, EnvironmentDoc, Executor, FastcgiDoc, HealthDoc, KEY_FORMAT_DEFAULT, NginxDoc,
+    RedisDoc,
 };
 
 /// A part that may be left as it is, taken away, or set.
@@ -27,6 +28,7 @@ pub struct Draft {
     pub fastcgi: Part<FastcgiDraft>,
     pub redis: Part<RedisDraft>,
     pub health: HealthDraft,
+    pub executor: Part<Executor>,
 }
 
 /// As [`NginxDoc`].
@@ -87,6 +89,7 @@ pub fn defaults(id: EnvironmentId, site: &str, name: &str) -> EnvironmentDoc {
         fastcgi: None,
         redis: None,
         health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5000 },
+        executor: None,
     }
 }
 
@@ -135,6 +138,11 @@ pub fn apply(draft: &Draft, mut doc: EnvironmentDoc) -> EnvironmentDoc {
         Part::Keep => {}
         Part::Remove => doc.redis = None,
         Part::Set(said) => doc.redis = Some(apply_redis(said, doc.redis.take())),
+    }
+    match draft.executor {
+        Part::Keep => {}
+        Part::Remove => doc.executor = None,
+        Part::Set(said) => doc.executor = Some(said),
     }
     doc
 }

@@ -1,13 +1,16 @@
 //! What every command that makes a job has in common: its new id, its template, and the memory
 //! of its `Idempotency-Key`.
 
+use std::collections::BTreeSet;
+
 use hostler_protocol::id::{EnvironmentId, JobId, RequestId};
+use hostler_protocol::job::JobType;
 
 use super::job::{JobInput, end, new_job, queued_event};
 use crate::domain::job::reason;
 use crate::domain::{
-    Change, Decision, Environment, EnvironmentState, Host, HostState, IdempotencyRecord, JobState,
-    Micros, NewEvent, Refusal, RefusalKind, Snapshot, Template,
+    Change, Decision, Environment, EnvironmentState, Host, HostState, IdempotencyRecord, Job,
+    JobState, Micros, NewEvent, Refusal, RefusalKind, Snapshot, Template,
 };
 
 /// What a command that makes a job comes with.
@@ -99,17 +102,8 @@ pub fn enqueue(
     request: serde_json::Value,
     making: &Making,
 ) -> Decision<Made> {
-    let mut changes = Vec::new();
-    let mut events: Vec<NewEvent> = Vec::new();
-    if making.template.supersedes_queued {
-        let older = snapshot.environment_jobs.iter().filter(|job| {
-            job.job_type == making.template.job_type && job.state == JobState::Queued
-        });
-        for (change, told) in older.filter_map(|job| end(job, reason::SUPERSEDED, making.now)) {
-            changes.push(change);
-            events.push(told);
-        }
-    }
+    let waiting = &snapshot.environment_jobs;
+    let (mut changes, mut events) = end_superseded(waiting, &making.template, &request, making.now);
     let input = JobInput {
         id: making.job_id.clone(),
         host_id: environment.host_id.clone(),
@@ -118,6 +112,8 @@ pub fn enqueue(
         request,
         request_id: making.request_id.clone(),
         retry_of: None,
+        parent_id: None,
+        executor: environment.doc.executor,
     };
     let new = new_job(input, &making.template, making.now);
     events.push(queued_event(&new.job, making.now));
@@ -125,4 +121,42 @@ pub fn enqueue(
     changes.extend(making.idempotency.clone().map(Change::RecordIdempotency));
     let reply = Made { job_id: making.job_id.clone(), replayed: false };
     Decision { changes, events, reply }
+}
+
+/// Ends what waits and is superfluous once this request is a job: every older job of a type whose
+/// newer ones say all that older ones did; an older warm-up whose URLs are all named again.
+#[must_use]
+pub fn end_superseded<'j>(
+    waiting: impl IntoIterator<Item = &'j Job>,
+    template: &Template,
+    request: &serde_json::Value,
+    now: Micros,
+) -> (Vec<Change>, Vec<NewEvent>) {
+    let job_type = template.job_type;
+    let named: BTreeSet<&str> = match job_type {
+        JobType::CacheWarm => urls(request).flatten().collect(),
+        JobType::EnvCacheToggle
+        | JobType::CachePurge
+        | JobType::EnvCheck
+        | JobType::EnvDelete
+        | JobType::CacheFacts
+        | JobType::CacheExplain => BTreeSet::new(),
+    };
+    let covers = |older: &&Job| {
+        let mut theirs = urls(&older.request);
+        template.supersedes_queued
+            || (job_type == JobType::CacheWarm
+                && theirs.all(|url| url.is_some_and(|url| named.contains(url))))
+    };
+    waiting
+        .into_iter()
+        .filter(|job| job.job_type == job_type && job.state == JobState::Queued)
+        .filter(covers)
+        .filter_map(|job| end(job, reason::SUPERSEDED, now))
+        .unzip()
+}
+
+fn urls(request: &serde_json::Value) -> impl Iterator<Item = Option<&str>> {
+    let listed = request.get("urls").and_then(serde_json::Value::as_array);
+    listed.into_iter().flatten().map(serde_json::Value::as_str)
 }

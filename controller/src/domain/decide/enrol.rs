@@ -7,6 +7,7 @@ use hostler_protocol::id::HostId;
 use serde_json::json;
 use subtle::ConstantTimeEq as _;
 
+use super::renew::unused;
 use crate::domain::{
     Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal, RefusalKind, Snapshot,
     Subject,
@@ -35,7 +36,8 @@ pub struct Enrol {
 /// Decides about an enrolment; the reply is the host's id.
 ///
 /// # Errors
-/// `TOKEN_INVALID`, `TOKEN_USED`, `TOKEN_EXPIRED`, `HOST_NAME_INVALID`, `HOST_NAME_TAKEN`.
+/// `TOKEN_INVALID`, `TOKEN_USED`, `TOKEN_EXPIRED`, `HOST_NAME_INVALID`, `HOST_NAME_TAKEN`,
+/// `KEY_BANNED`, `KEY_TAKEN`.
 pub fn enrol(snapshot: &Snapshot, enrol: &Enrol, now: Micros) -> Result<Decision<HostId>, Refusal> {
     let denied = |code, message: &str| Refusal::new(RefusalKind::Denied, code, message);
     let token = snapshot.enrolment_token.as_ref().filter(|token| {
@@ -65,7 +67,8 @@ pub fn enrol(snapshot: &Snapshot, enrol: &Enrol, now: Micros) -> Result<Decision
         ));
     }
     check_name(&enrol.name)?;
-    if snapshot.host_named.is_some() {
+    unused(snapshot, None)?;
+    if snapshot.host_named.as_ref().is_some_and(Host::holds_name) {
         return Err(Refusal::new(
             RefusalKind::Conflict,
             "HOST_NAME_TAKEN",
@@ -102,12 +105,18 @@ fn new_host(enrol: &Enrol, now: Micros) -> Host {
         state: HostState::Enrolled,
         key_sha256: enrol.key_sha256.clone(),
         certificate_expires_at: enrol.certificate_expires_at,
+        candidate: None,
+        certificate_renewed_at: None,
+        recoveries: 0,
+        recovered_at: None,
+        clock_skew_ms: None,
         facts: enrol.facts.clone(),
         agent_build: None,
         last_seen_at: None,
         connected: false,
         created_at: now,
         revoked_at: None,
+        revoked_as: None,
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::draft::{self, Draft};
 use super::enqueue::{Made, Making, enqueue, missing, nothing, ready, replay};
-use super::job::end;
+use super::job::{cancel, end};
 use crate::domain::environment::EnvironmentEvent;
 use crate::domain::job::reason;
 use crate::domain::validate::{self, overlap, redis};
@@ -313,6 +313,13 @@ pub fn delete(
     {
         changes.push(change);
         events.push(told);
+    }
+    // What waits for the lanes of the deletion would wait for the last page.
+    let warming = |job: &&Job| job.job_type == JobType::CacheWarm && job.state == JobState::Running;
+    for job in snapshot.environment_jobs.iter().filter(warming).filter(|_| !revoked) {
+        let asked = cancel(job, making.now)?;
+        changes.extend(asked.changes);
+        events.extend(asked.events);
     }
     if revoked {
         changes.push(Change::DeleteEnvironment(before.id.clone()));

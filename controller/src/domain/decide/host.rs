@@ -8,8 +8,8 @@ use super::job::end;
 use crate::domain::job::reason;
 use crate::domain::validate::{Problems, text};
 use crate::domain::{
-    Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal, RefusalKind, Snapshot,
-    Subject,
+    BannedKey, Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal,
+    RefusalKind, Revocation, Snapshot, Subject,
 };
 
 fn about(host: &Host, kind: EventKind, at: Micros) -> NewEvent {
@@ -22,7 +22,7 @@ fn about(host: &Host, kind: EventKind, at: Micros) -> NewEvent {
 }
 
 fn name_free(snapshot: &Snapshot, name: &str, own: Option<&HostId>) -> Result<(), Refusal> {
-    let taken = snapshot.host_named.as_ref();
+    let taken = snapshot.host_named.as_ref().filter(|host| host.holds_name());
     if taken.is_some_and(|host| host.name == name && Some(&host.id) != own) {
         let message = format!(
             "there is a host named `{name}` already; rename or delete that one, or make a token \
@@ -61,20 +61,40 @@ pub fn rename(
     })
 }
 
-/// Shuts a host out for good and ends every job of it: nobody can settle them any more. Asked
-/// again, it changes nothing.
+/// Shuts a host out and ends every job of it: nobody can settle them any more. A ban refuses its
+/// keys too, for good. Asked again it changes nothing, except that an evicted host may be banned.
 ///
 /// # Errors
-/// `NOT_FOUND`.
-pub fn revoke(snapshot: &Snapshot, id: &HostId, now: Micros) -> Result<Decision<Host>, Refusal> {
+/// `NOT_FOUND`, `HOST_BANNED` where a ban would become less.
+pub fn revoke(
+    snapshot: &Snapshot,
+    id: &HostId,
+    kind: Revocation,
+    now: Micros,
+) -> Result<Decision<Host>, Refusal> {
     let host = snapshot.host.as_ref().ok_or_else(|| missing("host", id))?;
-    match host.state {
-        HostState::Revoked => return Ok(nothing(host.clone())),
-        HostState::Enrolled => {}
+    match (host.revoked_as, kind) {
+        (None, _) | (Some(Revocation::Evict), Revocation::Ban) => {}
+        (Some(Revocation::Evict), Revocation::Evict) | (Some(Revocation::Ban), Revocation::Ban) => {
+            return Ok(nothing(host.clone()));
+        }
+        (Some(Revocation::Ban), Revocation::Evict) => {
+            let message = "the host is banned, and a ban is for good";
+            return Err(Refusal::new(RefusalKind::Conflict, "HOST_BANNED", message));
+        }
     }
-    let revoked = Host { state: HostState::Revoked, revoked_at: Some(now), ..host.clone() };
+    let revoked = Host {
+        state: HostState::Revoked,
+        revoked_at: host.revoked_at.or(Some(now)),
+        revoked_as: Some(kind),
+        ..host.clone()
+    };
     let mut changes = vec![Change::UpdateHost(Box::new(revoked.clone()))];
-    let mut events = vec![about(&revoked, EventKind::HostRevoked, now)];
+    if kind == Revocation::Ban {
+        changes.extend(banned_keys(host, now).map(Change::BanKey));
+    }
+    let document = json!({ "name": host.name, "as": kind.as_str() });
+    let mut events = vec![NewEvent { document, ..about(&revoked, EventKind::HostRevoked, now) }];
     let ended = snapshot.host_jobs.iter().filter_map(|job| end(job, reason::HOST_REVOKED, now));
     for (change, told) in ended {
         changes.push(change);
@@ -83,7 +103,18 @@ pub fn revoke(snapshot: &Snapshot, id: &HostId, now: Micros) -> Result<Decision<
     Ok(Decision { changes, events, reply: revoked })
 }
 
-/// Forgets a revoked host that has no environments.
+/// Every key the host is accepted with.
+fn banned_keys(host: &Host, now: Micros) -> impl Iterator<Item = BannedKey> {
+    let candidate = host.candidate.as_ref().map(|candidate| &candidate.key_sha256);
+    [Some(&host.key_sha256), candidate].into_iter().flatten().map(move |key| BannedKey {
+        key_sha256: key.clone(),
+        host_id: host.id.clone(),
+        host_name: host.name.clone(),
+        banned_at: now,
+    })
+}
+
+/// Forgets a revoked host that has no environments. Its keys, if they are banned, stay so.
 ///
 /// # Errors
 /// `NOT_FOUND`, `HOST_NOT_REVOKED`, `HOST_NOT_EMPTY`.
@@ -105,3 +136,7 @@ pub fn delete(snapshot: &Snapshot, id: &HostId, now: Micros) -> Result<Decision<
         reply: (),
     })
 }
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

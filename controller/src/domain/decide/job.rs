@@ -2,10 +2,11 @@
 //! How an attempt's outcome moves a job is in [`super::settle`].
 
 use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
-use hostler_protocol::job::{Code, JobError, JobType};
+use hostler_protocol::job::{Code, Executor, JobError, JobType};
 use serde_json::json;
 
 use crate::domain::job::{JobEvent, reason};
+use crate::domain::template::LaneKind;
 use crate::domain::{
     Change, Decision, Environment, EventKind, Host, Job, JobState, Lane, Micros, NewEvent, NewJob,
     Refusal, RefusalKind, Subject, Template,
@@ -22,14 +23,21 @@ pub struct JobInput {
     pub request: serde_json::Value,
     pub request_id: Option<RequestId>,
     pub retry_of: Option<JobId>,
+    pub parent_id: Option<JobId>,
+    /// The executor the environment chooses.
+    pub executor: Option<Executor>,
 }
 
-/// A queued job that follows its template, with the lane of its environment if it is exclusive.
+/// A queued job that follows its template, with the lane its template names.
 #[must_use]
 pub fn new_job(input: JobInput, template: &Template, now: Micros) -> NewJob {
-    let lanes = match (&input.environment_id, template.exclusive) {
-        (Some(environment), true) => vec![Lane::environment(environment)],
-        (Some(_), false) | (None, _) => Vec::new(),
+    let lanes = match (&input.environment_id, template.lane) {
+        (Some(environment), LaneKind::Environment) => vec![Lane::environment(environment)],
+        (Some(environment), LaneKind::Warm) => vec![Lane::warm(environment)],
+        (Some(environment), LaneKind::All) => {
+            vec![Lane::environment(environment), Lane::warm(environment)]
+        }
+        (Some(_), LaneKind::None) | (None, _) => Vec::new(),
     };
     let job = Job {
         id: input.id,
@@ -59,6 +67,8 @@ pub fn new_job(input: JobInput, template: &Template, now: Micros) -> NewJob {
         outcome: None,
         request_id: input.request_id,
         retry_of: input.retry_of,
+        parent_id: input.parent_id,
+        executor: input.executor,
     };
     NewJob { job, lanes }
 }
@@ -66,7 +76,11 @@ pub fn new_job(input: JobInput, template: &Template, now: Micros) -> NewJob {
 /// The event of a job that has just been queued.
 #[must_use]
 pub fn queued_event(job: &Job, now: Micros) -> NewEvent {
-    event(job, EventKind::JobQueued, json!({ "type": job.job_type.as_str() }), now)
+    let mut document = json!({ "type": job.job_type.as_str() });
+    if let Some(parent) = &job.parent_id {
+        document["parent_id"] = parent.as_str().into();
+    }
+    event(job, EventKind::JobQueued, document, now)
 }
 
 /// An event about a job, naming all it belongs to.
@@ -226,6 +240,8 @@ pub fn retry(
         request: job.request.clone(),
         request_id,
         retry_of: Some(job.id.clone()),
+        parent_id: job.parent_id.clone(),
+        executor: job.executor,
     };
     let new = new_job(input, template, now);
     let told = queued_event(&new.job, now);

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use crate::domain::Template;
     use crate::domain::decide::job::{JobInput, new_job};
-    use crate::domain::template::{Executor, OnInterrupt};
+    use crate::domain::template::{Executor, LaneKind, OnInterrupt};
     use crate::domain::{JobState, Micros};
     use hostler_protocol::id::{HostId, JobId};
     use hostler_protocol::job::JobType;
@@ -104,6 +104,8 @@ mod tests {
             request: serde_json::json!({}),
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         let template = Template {
             namespace: "core".to_owned(),
@@ -113,7 +115,7 @@ mod tests {
             executor: Executor::Native,
             timeout_secs: 1,
             retry_after_secs: Vec::new(),
-            exclusive: false,
+            lane: LaneKind::None,
             may_pass_waiting: true,
             supersedes_queued: false,
             on_interrupt: OnInterrupt::Rerun,

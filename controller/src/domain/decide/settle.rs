@@ -36,7 +36,11 @@ fn leaving(job: &Job, environment: Option<&Environment>) -> bool {
 #[must_use]
 pub fn ignores_environment(job_type: JobType, outcome: &Outcome) -> bool {
     match job_type {
-        JobType::CachePurge | JobType::EnvCheck => match outcome.state {
+        JobType::CachePurge
+        | JobType::EnvCheck
+        | JobType::CacheWarm
+        | JobType::CacheFacts
+        | JobType::CacheExplain => match outcome.state {
             OutcomeState::Succeeded | OutcomeState::Cancelled => true,
             OutcomeState::Failed => false,
         },
@@ -184,7 +188,12 @@ fn settle_environment(
             events.push(about(environment, EventKind::EnvironmentDeleted, json!({}), now));
             changes.push(Change::DeleteEnvironment(environment.id.clone()));
         }
-        JobType::EnvDelete | JobType::CachePurge | JobType::EnvCheck => {}
+        JobType::EnvDelete
+        | JobType::CachePurge
+        | JobType::EnvCheck
+        | JobType::CacheWarm
+        | JobType::CacheFacts
+        | JobType::CacheExplain => {}
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::domain::decide::job::{JobInput, abandon, cancel, new_job, release, retry};
 use crate::domain::job::{JobEvent, JobState};
-use crate::domain::template::{Executor, OnInterrupt};
+use crate::domain::template::{Executor, LaneKind, OnInterrupt};
 use crate::domain::{
     CacheFlag, Change, Environment, EnvironmentState, Host, HostState, Job, Micros, NewJob,
     Template,
@@ -37,7 +37,7 @@ fn template(job_type: JobType) -> Template {
         executor: Executor::Native,
         timeout_secs: 60,
         retry_after_secs: vec![60, 300, 900],
-        exclusive: true,
+        lane: LaneKind::Environment,
         may_pass_waiting: false,
         supersedes_queued: false,
         on_interrupt: OnInterrupt::Rerun,
@@ -56,6 +56,8 @@ fn queued(job_type: JobType) -> NewJob {
         request: json!({}),
         request_id: None,
         retry_of: None,
+        parent_id: None,
+        executor: None,
     };
     new_job(input, &template(job_type), NOW)
 }
@@ -108,6 +110,7 @@ fn environment() -> Environment {
             }),
             redis: None,
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 10_000 },
+            executor: None,
         },
         fastcgi: Some(flag()),
         redis: None,
@@ -272,12 +275,18 @@ fn host(connected: bool) -> Host {
         state: HostState::Enrolled,
         key_sha256: String::new(),
         certificate_expires_at: NOW,
+        candidate: None,
+        certificate_renewed_at: None,
+        recoveries: 0,
+        recovered_at: None,
+        clock_skew_ms: None,
         facts: json!({}),
         agent_build: None,
         last_seen_at: None,
         connected,
         created_at: NOW,
         revoked_at: None,
+        revoked_as: None,
     }
 }
 

@@ -7,8 +7,8 @@ use subtle::ConstantTimeEq as _;
 use super::enqueue::{missing, nothing};
 use crate::domain::validate::{Problems, text};
 use crate::domain::{
-    ApiToken, Change, Decision, EnrolmentToken, EventKind, Micros, NewEvent, Refusal, RefusalKind,
-    Snapshot, Subject,
+    ApiToken, Change, Decision, EnrolmentToken, EventKind, Host, Micros, NewEvent, Refusal,
+    RefusalKind, Snapshot, Subject,
 };
 
 /// How long an enrolment token lives if nobody says otherwise, in seconds.
@@ -48,7 +48,7 @@ pub fn create_enrolment(
         problems.add("/ttl_secs", range);
     }
     problems.finish()?;
-    if host_name.is_some() && snapshot.host_named.is_some() {
+    if host_name.is_some() && snapshot.host_named.as_ref().is_some_and(Host::holds_name) {
         let message = "there is a host of this name already";
         let mut refusal = Refusal::new(RefusalKind::Conflict, "NAME_TAKEN", message);
         refusal.fields.push(("/host_name".to_owned(), "taken".to_owned()));

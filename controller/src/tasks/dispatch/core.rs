@@ -2,7 +2,7 @@
 
 use hostler_protocol::message::AttemptRef;
 
-use crate::domain::spec;
+use crate::domain::{Micros, Template, spec};
 use crate::fleet::Connected;
 use crate::store::{ClaimHost, Claimed};
 
@@ -40,15 +40,21 @@ pub(super) enum Plan {
 
 /// Decides what becomes of a claimed job.
 #[must_use]
-pub(super) fn plan(claimed: &Claimed, hosts: &[ClaimHost]) -> Plan {
+pub(super) fn plan(
+    claimed: &Claimed,
+    template: &Template,
+    hosts: &[ClaimHost],
+    now: Micros,
+) -> Plan {
     let job = &claimed.job;
     let attempt = AttemptRef { job: job.id.clone(), attempt: job.attempt };
     let Some(host) = hosts.iter().find(|host| host.host == job.host_id) else {
         return Plan::Return { attempt };
     };
-    match spec::resolve(job, claimed.environment.as_ref(), claimed.generation) {
-        Ok(spec) => {
-            let spec = hostler_protocol::job::write(&spec);
+    let environment = claimed.environment.as_ref();
+    match spec::resolve(job, environment, template, claimed.generation, now) {
+        Ok(doc) => {
+            let spec = hostler_protocol::job::write(&doc);
             if spec.len() > hostler_protocol::SPEC_BYTES_MAX {
                 let message = format!("the job's specification has {} bytes", spec.len());
                 let code = hostler_protocol::job::Code::SpecInvalid;

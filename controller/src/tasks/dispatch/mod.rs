@@ -75,7 +75,7 @@ async fn deliver(
     for claimed in &claimed {
         let job = &claimed.job;
         let template = app.templates.for_job(&job.template, job.job_type);
-        match core::plan(claimed, hosts) {
+        match core::plan(claimed, &template, hosts, app.clock.now()) {
             core::Plan::Run { attempt, epoch, spec } => {
                 tracing::debug!(job.id = %attempt.job, attempt = attempt.attempt, host.id = %job.host_id, "a job is handed to its host");
                 let timeout_secs = job.timeout_secs;

@@ -7,6 +7,17 @@ use crate::bench::clock::Watch;
 use crate::bench::process::run;
 use crate::servers::command;
 
+/// Removes every entry with a line that matches; says how many seconds it took.
+///
+/// # Errors
+/// If the shell fails.
+pub fn purge_matching(cache: &Path, pattern: &str) -> Res<f64> {
+    let watch = Watch::start();
+    let script = r#"grep -rlaE -- "$1" "$2" | xargs rm --"#;
+    run(command("sh").args(["-c", script, "sh", pattern]).arg(cache))?;
+    Ok(watch.secs())
+}
+
 /// Removes the entry of `key` from `cache`; says how many seconds it took.
 ///
 /// # Errors

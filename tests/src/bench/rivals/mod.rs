@@ -4,7 +4,9 @@
 pub mod ansible;
 pub mod fsync;
 pub mod grep;
+pub mod header_scan;
 pub mod pgbench;
 pub mod purge_module;
 pub mod quic;
 pub mod redis;
+pub mod stock;

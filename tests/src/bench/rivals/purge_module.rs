@@ -8,7 +8,7 @@ use crate::bench::clock::Watch;
 use crate::bench::http::Visitor;
 use crate::servers::{Process, SERVER_SECS_MAX, command, free_port, is_root, wait_for, write};
 
-const MODULE: &str = "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so";
+pub(super) const MODULE: &str = "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so";
 
 /// An nginx with the module over one cache directory, and without a backend: what it serves can
 /// only come from the cache.
@@ -53,6 +53,24 @@ http {{
     )
 }
 
+/// Starts an nginx of that configuration and waits until it listens.
+///
+/// # Errors
+/// If it does not come up: with what it said.
+pub(super) fn start_nginx(dir: &Path, text: &str, address: SocketAddr) -> Res<Process> {
+    let file = dir.join("nginx.conf");
+    write(&file, text)?;
+    let log = dir.join("nginx.out");
+    let user = if is_root() { "daemon off; user www-data;" } else { "daemon off;" };
+    let mut start = command("/usr/sbin/nginx");
+    start.arg("-p").arg(dir).arg("-c").arg(&file).args(["-g", user]);
+    let nginx = Process::start("nginx", &mut start, &log)?;
+    let up =
+        wait_for("a rival nginx", SERVER_SECS_MAX, || std::net::TcpStream::connect(address).ok());
+    up.map_err(|e| format!("{e}: {}", std::fs::read_to_string(&log).unwrap_or_default()))?;
+    Ok(nginx)
+}
+
 impl PurgeModule {
     /// Starts it.
     ///
@@ -60,17 +78,7 @@ impl PurgeModule {
     /// If nginx does not come up, or the module is not installed.
     pub fn start(dir: &Path, cache: &Path, domain: &str) -> Res<Self> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let file = dir.join("nginx.conf");
-        write(&file, &configuration(dir, cache, address))?;
-        let log = dir.join("nginx.out");
-        let user = if is_root() { "daemon off; user www-data;" } else { "daemon off;" };
-        let mut start = command("/usr/sbin/nginx");
-        start.arg("-p").arg(dir).arg("-c").arg(&file).args(["-g", user]);
-        let nginx = Process::start("nginx", &mut start, &log)?;
-        let up = wait_for("nginx with the purge module", SERVER_SECS_MAX, || {
-            Visitor::connect(address, domain).ok()
-        });
-        up.map_err(|e| format!("{e}: {}", std::fs::read_to_string(&log).unwrap_or_default()))?;
+        let nginx = start_nginx(dir, &configuration(dir, cache, address), address)?;
         Ok(Self { _nginx: nginx, address, domain: domain.to_owned() })
     }
 

@@ -3,9 +3,12 @@
 mod floor;
 mod flush;
 mod footprint;
+mod modes;
 mod purge;
 mod queue;
 mod request;
+mod scan;
+mod traps;
 
 use std::path::Path;
 
@@ -13,7 +16,8 @@ use super::report::Table;
 use super::{Res, Scale};
 
 /// The parts, in the order they run.
-pub const NAMES: &[&str] = &["floor", "request", "purge", "flush", "queue", "footprint"];
+pub const NAMES: &[&str] =
+    &["floor", "request", "purge", "scan", "modes", "traps", "flush", "queue", "footprint"];
 
 /// Runs one part; `dir` is its own, empty, and removed afterwards.
 ///
@@ -23,6 +27,9 @@ pub async fn run(name: &str, dir: &Path, scale: Scale) -> Res<Table> {
     match name {
         "floor" => floor::measure(dir, scale).await,
         "purge" => purge::measure(dir, scale).await,
+        "scan" => scan::measure(dir, scale).await,
+        "modes" => modes::measure(dir, scale).await,
+        "traps" => traps::measure(dir).await,
         "flush" => flush::measure(dir, scale).await,
         "queue" => queue::measure(dir, scale).await,
         "request" => request::measure(dir, scale).await,

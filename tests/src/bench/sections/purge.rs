@@ -8,11 +8,9 @@ use hostler_protocol::job::{CacheSet, CacheStatus, EnvironmentDoc, PurgeScope};
 
 use crate::bench::actions::ActionHost;
 use crate::bench::clock::Watch;
-use crate::bench::process::run;
 use crate::bench::report::{Row, Table};
 use crate::bench::stats::{Samples, median, time, times};
 use crate::bench::{Res, Scale, cache_files, rivals};
-use crate::servers::{command, is_root};
 
 const PAGE_BYTES: usize = 8 * 1024;
 const FASTCGI: CacheSet = CacheSet { fastcgi: true, redis: false };
@@ -36,22 +34,8 @@ fn cache_dir(site: &EnvironmentDoc) -> Res<PathBuf> {
     Ok(site.fastcgi.as_ref().ok_or("the site has no cache")?.cache_dir.clone().into())
 }
 
-/// Makes the pages aside and moves them in, so that nginx never sees half of them.
 fn fill(dir: &Path, cache: &Path, site: &EnvironmentDoc, pages: usize) -> Res<()> {
-    let aside = dir.join("pages");
-    cache_files::fill(&aside, &site.domain, pages, PAGE_BYTES)?;
-    if is_root() {
-        run(command("chown").args(["-R", "www-data:"]).arg(&aside))?;
-    }
-    for entry in std::fs::read_dir(&aside)? {
-        let entry = entry?;
-        let target = cache.join(entry.file_name());
-        if target.exists() {
-            std::fs::remove_dir_all(&target)?;
-        }
-        std::fs::rename(entry.path(), target)?;
-    }
-    Ok(())
+    cache_files::move_in(&dir.join("pages"), cache, &site.domain, pages, PAGE_BYTES)
 }
 
 async fn one_url(

@@ -1,8 +1,8 @@
-//! Switching, reconciling and purging through the API.
+//! Switching and reconciling through the API, and what its requests have in common.
 
 use axum::http::Method;
 use hostler_controller::api::Access;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::rig::Rig;
 
@@ -64,56 +64,6 @@ async fn a_newer_switch_ends_older_ones_that_wait() {
     let state = rig.get(&path).await.expect(200);
     let desired = (&state.body["fastcgi"]["desired"], &state.body["redis"]["desired"]);
     assert_eq!(desired, (&json!(true), &json!(true)), "a superseded switch lost its wish");
-}
-
-#[tokio::test]
-async fn a_purge_names_what_it_removes() {
-    let rig = Rig::new().await;
-    let path = format!("{}/cache/purge", rig.environment("shop").await);
-    let request = async |body: Option<Value>| {
-        let asked = rig.call(Method::POST, &path, body).await.expect(202);
-        rig.get(asked.header("location")).await.expect(200).body["request"].clone()
-    };
-    let both = json!({ "caches": ["fastcgi", "redis"], "dry_run": false });
-    assert_eq!(request(None).await, both);
-    assert_eq!(request(Some(json!({}))).await, both);
-    let one = json!({ "caches": ["redis"], "dry_run": true });
-    assert_eq!(request(Some(one.clone())).await, one);
-    let urls = json!(["http://shop.example/", "https://shop.example/a?b=c"]);
-    let by_url = json!({ "caches": ["fastcgi"], "dry_run": false, "urls": urls });
-    assert_eq!(request(Some(json!({ "urls": urls }))).await, by_url);
-    let second = rig.get("/api/jobs?state=queued&type=cache_purge").await.expect(200);
-    assert_eq!(second.body["items"].as_array().unwrap().len(), 4, "a purge ended another");
-}
-
-#[tokio::test]
-async fn a_purge_says_what_it_cannot_do() {
-    let rig = Rig::new().await;
-    let path = format!("{}/cache/purge", rig.environment("shop").await);
-    let wrong = [
-        (json!({ "caches": [] }), "INVALID_REQUEST", "/caches"),
-        (json!({ "caches": ["disk"] }), "INVALID_REQUEST", "/caches/0"),
-        (json!({ "urls": [] }), "INVALID_REQUEST", "/urls"),
-        (json!({ "urls": ["http://other.example/"] }), "INVALID_REQUEST", "/urls/0"),
-        (
-            json!({ "urls": ["http://shop.example/"], "caches": ["redis"] }),
-            "INVALID_REQUEST",
-            "/urls",
-        ),
-        (json!({ "urls": [1] }), "INVALID_REQUEST", "/urls/0"),
-        (json!({ "dry_run": "no" }), "INVALID_REQUEST", "/dry_run"),
-        (json!({ "force": true }), "UNKNOWN_FIELD", "/force"),
-        (json!({ "prefixes": ["/a"] }), "NOT_SUPPORTED_YET", "/prefixes"),
-        (json!({ "tags": ["a"] }), "NOT_SUPPORTED_YET", "/tags"),
-        (json!({ "mode": "soft" }), "NOT_SUPPORTED_YET", "/mode"),
-        (json!({ "warm": true }), "NOT_SUPPORTED_YET", "/warm"),
-    ];
-    for (body, code, pointer) in wrong {
-        let answer = rig.post(&path, body.clone()).await.expect(400);
-        assert_eq!((answer.code(), answer.pointers()), (code, vec![pointer]), "{body}");
-    }
-    let many: Vec<String> = (0..10_001).map(|n| format!("http://shop.example/{n}")).collect();
-    assert_eq!(rig.post(&path, json!({ "urls": many })).await.expect(400).pointers(), ["/urls"]);
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use axum::http::Method;
 use hostler_controller::domain::Job;
 use hostler_controller::store::{AttemptRef, ClaimHost, Settlement};
 use hostler_protocol::id::HostId;
-use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState, StepReport, StepState};
+use hostler_protocol::job::{
+    Code, JobError, JobType, Outcome, OutcomeState, StepReport, StepState,
+};
+use hostler_tests::rows;
 use serde_json::{Value, json};
 
 use super::rig::{Answer, Rig, environment};
@@ -36,10 +39,9 @@ impl World {
     /// Claims what is runnable, as the host's controller does.
     pub(super) async fn claim(&self) -> Vec<Job> {
         let app = &self.rig.app;
-        let now = app.clock.now();
-        let facts = json!({});
-        let epoch =
-            app.store.session_open(&self.host, &app.controller, facts, "test", now).await.unwrap();
+        let row = app.store.host(&self.host).await.unwrap().unwrap();
+        let opening = rows::opening(&row, &app.controller, app.clock.now());
+        let epoch = app.store.session_open(opening).await.unwrap();
         let host = ClaimHost { host: self.host.clone(), epoch, slots: 10 };
         let claimed = app.store.claim(&[host], app.clock.now(), 10).await.unwrap();
         claimed.into_iter().map(|claimed| claimed.job).collect()
@@ -52,6 +54,7 @@ impl World {
             host: self.host.clone(),
             outcome,
             template: app.templates.for_type(job.job_type),
+            warm_template: Some(app.templates.for_type(JobType::CacheWarm)),
         };
         app.store.settle(&[settlement], app.clock.now()).await.unwrap();
     }

@@ -7,6 +7,8 @@ mod contract;
 mod environments;
 mod events;
 mod jobs;
+mod purges;
 mod rig;
 mod shape;
 mod strict;
+mod warming;

@@ -9,11 +9,12 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use hostler_controller::api::{self, Access};
 use hostler_controller::app::{App, JoinTarget};
 use hostler_controller::clock::Clock;
-use hostler_controller::domain::{Change, Decision, Host, HostState, Micros, Scope};
+use hostler_controller::domain::{Change, Decision, Micros, Scope};
 use hostler_controller::events::Events;
 use hostler_controller::store::{DatabaseUrl, Store};
 use hostler_controller::templates::Templates;
 use hostler_protocol::id::HostId;
+use hostler_tests::rows;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -206,28 +207,13 @@ impl Rig {
     /// A host, as if it had enrolled; connected if asked.
     pub(crate) async fn host(&self, name: &str, connected: bool) -> HostId {
         let id = self.app.clock.new_host_id().unwrap();
-        let host = Host {
-            id: id.clone(),
-            name: name.to_owned(),
-            state: HostState::Enrolled,
-            key_sha256: format!(
-                "{:064x}",
-                name.len() + name.bytes().map(usize::from).sum::<usize>()
-            ),
-            certificate_expires_at: NOW.plus_secs(86_400 * 365 * 10),
-            facts: json!({}),
-            agent_build: None,
-            last_seen_at: None,
-            connected: false,
-            created_at: NOW,
-            revoked_at: None,
-        };
-        self.write(Change::InsertHost(Box::new(host))).await;
+        let key = name.len() + name.bytes().map(usize::from).sum::<usize>();
+        let host = rows::host(id.clone(), name, &format!("{key:064x}"), NOW);
+        self.write(Change::InsertHost(Box::new(host.clone()))).await;
         if connected {
-            let app = &self.app;
-            let now = app.clock.now();
-            let facts = json!({ "os": "test" });
-            app.store.session_open(&id, &app.controller, facts, "test", now).await.unwrap();
+            let (store, clock) = (&self.app.store, &self.app.clock);
+            let opening = rows::opening(&host, &self.app.controller, clock.now());
+            store.session_open(opening).await.unwrap();
         }
         id
     }

@@ -107,6 +107,12 @@ fn right_body(route: &Route) -> Option<Value> {
         ("PATCH", "/api/sites/{id}" | "/api/hosts/{id}") => Some(json!({ "name": "other" })),
         ("PATCH", "/api/environments/{id}") => Some(json!({ "user": "other" })),
         ("PATCH", "/api/environments/{id}/cache") => Some(json!({ "redis_cache_enabled": true })),
+        ("POST", "/api/environments/{id}/cache/warm") => {
+            Some(json!({ "urls": ["http://shop.example/"] }))
+        }
+        ("POST", "/api/environments/{id}/cache/explain") => {
+            Some(json!({ "url": "http://shop.example/" }))
+        }
         ("POST", "/api/sites/{id}/environments") => Some(environment("shop", "nobody")),
         _ => None,
     }

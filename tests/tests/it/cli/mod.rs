@@ -1,6 +1,7 @@
 //! `hostler`, the program: what it sends, prints and exits with. Against a scripted controller
 //! where the answer has to be a certain one, against a real one for the rest.
 
+mod caches;
 mod errors;
 mod fake;
 mod real;

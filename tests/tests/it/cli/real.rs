@@ -72,3 +72,51 @@ fn an_environment_is_operated_from_the_command_line() {
     run(port, &["env", "delete", name, "--yes", "--wait"]).expect(0);
     run(port, &["env", "show", name]).expect(3);
 }
+
+#[test]
+fn a_purge_warms_what_it_took_and_the_host_tells_of_its_cache() {
+    let system = System::start().unwrap();
+    let site = Site::create(&system.controller, &system.host, "warmshop").unwrap();
+    let port = system.controller.api_port;
+    let name = "warmshop/production";
+    run(port, &["cache", "set", name, "--fastcgi", "on", "--wait"]).expect(0);
+    for page in ["/blog/a", "/blog/b", "/other"] {
+        site.get(page).unwrap();
+    }
+    let shown = run(port, &["cache", "show", name, "-o", "json"]).expect(0).json();
+    assert_eq!(shown["facts"]["entries"], 3, "{shown}");
+    let table = run(port, &["cache", "show", name]).expect(0);
+    assert!(table.stdout.contains("ENTRIES"), "{}", table.stdout);
+
+    let prefix = site.url("/blog/");
+    let url = site.url("/blog/a");
+    let arguments = ["cache", "purge", name, "--prefix", &prefix, "--url", &url, "--warm"];
+    let purged = run(port, &[&arguments[..], &["--wait", "-o", "json"]].concat()).expect(0);
+    let child = purged.json()["children"][0].as_str().unwrap().to_owned();
+    assert!(purged.stderr.contains(&child), "{}", purged.stderr);
+    assert_eq!(purged.json()["result"]["fastcgi"]["removed"], 2, "{}", purged.stdout);
+    let warmed = run(port, &["job", "watch", &child, "-o", "json"]).expect(0).json();
+    assert_eq!(warmed["parent_id"], purged.json()["id"]);
+    let urls = json!([site.url("/"), url]);
+    assert_eq!(warmed["request"]["urls"], urls, "{warmed}");
+    assert_eq!(warmed["result"]["warmed"], 2, "{warmed}");
+    for (page, status) in [("/blog/a", "HIT"), ("/", "HIT"), ("/other", "HIT"), ("/blog/b", "MISS")]
+    {
+        assert_eq!(site.cache_status(page).unwrap(), status, "{page}");
+    }
+
+    let explained = run(port, &["cache", "explain", &url]).expect(0);
+    assert!(explained.stdout.contains("HIT (HTTP 200)"), "{}", explained.stdout);
+    let again = run(port, &["cache", "warm", name, "--url", &url, "--wait"]).expect(0);
+    assert!(again.stdout.contains("succeeded cache_warm"), "{}", again.stdout);
+    let children = run(port, &["job", "list", "--parent", purged.json()["id"].as_str().unwrap()]);
+    assert!(children.expect(0).stdout.contains(&child));
+
+    // Without its host the switches are shown all the same.
+    drop(site);
+    let System { controller, host } = system;
+    drop(host);
+    let alone = run(controller.api_port, &["cache", "show", name]).expect(0);
+    assert!(alone.stdout.contains("fastcgi"), "{}", alone.stdout);
+    assert!(alone.stderr.contains("no figures from the host"), "{}", alone.stderr);
+}

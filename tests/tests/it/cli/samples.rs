@@ -15,6 +15,8 @@ pub(super) fn host(name: &str, connected: bool) -> Value {
         "id": HOST, "name": name, "state": "enrolled", "connected": connected,
         "key_sha256": "0".repeat(64), "certificate_expires_at": TIME, "agent_build": "0.1.0",
         "facts": {"os": "Debian 12"}, "last_seen_at": TIME, "created_at": TIME, "revoked_at": null,
+        "certificate_renewed_at": TIME, "recoveries": 0, "recovered_at": null, "revoked_as": null,
+        "clock_skew_ms": 12,
         "field_of_a_later_version": true,
     })
 }
@@ -50,7 +52,7 @@ pub(super) fn job(state: &str) -> Value {
         "created_at": TIME, "started_at": TIME, "accepted_at": TIME,
         "cancel_requested_at": null, "finished_at": "2026-01-31T12:00:00.250000Z",
         "error": null, "result": null, "steps": [], "waits_for": [], "request_id": null,
-        "retry_of": null,
+        "retry_of": null, "parent_id": null, "children": [], "executor": "native",
     })
 }
 
@@ -85,6 +87,9 @@ pub(super) fn world(seen: &Seen) -> Say {
         "GET /api/environments" => page(json!([environment()])),
         "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache/purge"
         | "PATCH /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache"
+        | "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache/warm"
+        | "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache/facts"
+        | "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/cache/explain"
         | "POST /api/environments/env_01kah2m3n4p5q6r7s8t9v0w1x2/check" => {
             Say::Json(202, json!({ "job_id": JOB }))
         }

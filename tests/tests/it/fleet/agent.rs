@@ -131,13 +131,12 @@ pub(super) async fn connect(
 }
 
 pub(super) fn request(token: &EnrolmentTokenId, secret: &[u8], key: &KeyPair) -> EnrolRequest {
-    let csr = CertificateParams::default().serialize_request(key).unwrap();
     EnrolRequest {
         version_min: 1,
         version_max: 1,
         token: token.clone(),
         secret: secret.to_vec(),
-        csr: csr.der().to_vec(),
+        csr: csr(key),
         hostname: "web-1".to_owned(),
         facts: br#"{"os":"test"}"#.to_vec(),
     }
@@ -222,6 +221,12 @@ impl Stream {
     }
 }
 
+/// The Hello of an agent that can renew its certificate.
+pub(super) fn hello_in_2(running: &[AttemptRef]) -> Hello {
+    let clock_us = hostler_agent::clock::Clock::system().now_us();
+    Hello { version_max: 2, clock_us, ..hello(running, &[]) }
+}
+
 pub(super) fn hello(running: &[AttemptRef], unacknowledged: &[AttemptRef]) -> Hello {
     Hello {
         version_min: 1,
@@ -233,6 +238,26 @@ pub(super) fn hello(running: &[AttemptRef], unacknowledged: &[AttemptRef]) -> He
         unacknowledged: unacknowledged.to_vec(),
         facts: b"{}".to_vec(),
     }
+}
+
+/// A signing request for a key.
+pub(super) fn csr(key: &KeyPair) -> Vec<u8> {
+    CertificateParams::default().serialize_request(key).unwrap().der().to_vec()
+}
+
+/// Asks for a certificate for a new key over a live session; the error is the refusal's code.
+pub(super) async fn renew(session: &mut Session, csr: Vec<u8>) -> Result<Vec<Vec<u8>>, String> {
+    session.control.send(&ToController::Renew { csr }).await;
+    match session.control.next().await {
+        Some(ToAgent::Renewed(renewed)) => Ok(renewed.chain),
+        Some(ToAgent::RenewRefused { code, .. }) => Err(code),
+        other => panic!("a request for a certificate must be answered, got {other:?}"),
+    }
+}
+
+/// The same host with another key and certificate.
+pub(super) fn with(identity: &Identity, key: KeyPair, chain: Vec<Vec<u8>>) -> Identity {
+    Identity { key, enrolled: Enrolled { chain, ..identity.enrolled.clone() } }
 }
 
 /// A session that was welcomed.

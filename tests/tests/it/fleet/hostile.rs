@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hostler_controller::clock::Clock;
 use hostler_controller::pki::{Authority, Request};
+use hostler_controller::views::Revocation;
 use hostler_protocol::codec;
 use hostler_protocol::message::{AttemptRef, Hello, ToAgent, ToController, close};
 use hostler_protocol::{ALPN_SESSION, FRAME_BYTES_MAX};
@@ -91,7 +92,7 @@ async fn a_certificate_of_another_hosts_id_is_worthless() {
     let thief = new_host(&controller, "thief").await;
     let mut live = session(&controller, &victim, hello(&[], &[])).await;
     // Signed by the real authority, for the victim's id and the thief's key: as bad as it gets.
-    let authority = Authority::open(&config(&path).pki_dir(), Clock::system()).unwrap();
+    let authority = Authority::open(&config(&path).pki_dir(), Clock::system(), 86_400).unwrap();
     for key in [thief.key, new_key()] {
         let csr = CertificateParams::default().serialize_request(&key).unwrap();
         let request = Request::check(csr.der()).unwrap();
@@ -112,16 +113,19 @@ async fn a_certificate_of_another_hosts_id_is_worthless() {
 async fn a_revocation_closes_the_live_session_within_a_second_and_lasts() {
     let (_dir, path) = directory();
     let controller = Controller::start(&path).await;
-    let identity = new_host(&controller, "web-1").await;
-    let live = session(&controller, &identity, hello(&[], &[])).await;
-    let clock = Clock::system();
-    let revoked_at = clock.monotonic_ms();
-    controller.revoke(&identity.enrolled.host).await;
-    assert_eq!(close_code(&live.connection).await, u64::from(close::REVOKED));
-    let took_ms = clock.monotonic_ms() - revoked_at;
-    assert!(took_ms < 1000, "the session outlived its revocation by {took_ms} ms");
-    let connection = dial(&controller, &identity).await;
-    assert_eq!(close_code(&connection).await, u64::from(close::UNAUTHENTICATED));
+    // An evicted host's name is free at once.
+    for kind in [Revocation::Evict, Revocation::Ban] {
+        let identity = new_host(&controller, "web-1").await;
+        let live = session(&controller, &identity, hello(&[], &[])).await;
+        let clock = Clock::system();
+        let revoked_at = clock.monotonic_ms();
+        controller.revoke(&identity.enrolled.host, kind).await;
+        assert_eq!(close_code(&live.connection).await, u64::from(close::REVOKED));
+        let took_ms = clock.monotonic_ms() - revoked_at;
+        assert!(took_ms < 1000, "the session outlived its revocation by {took_ms} ms");
+        let connection = dial(&controller, &identity).await;
+        assert_eq!(close_code(&connection).await, u64::from(close::UNAUTHENTICATED));
+    }
     controller.stop().await;
 }
 

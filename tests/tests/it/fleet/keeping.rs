@@ -9,6 +9,7 @@ use hostler_controller::domain::{ApiScope, Decision, Job, JobState, Micros, Scop
 use hostler_controller::store::{ClaimHost, DatabaseUrl, Store};
 use hostler_controller::tasks::sweep;
 use hostler_protocol::job::JobType;
+use hostler_tests::rows;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -45,8 +46,8 @@ async fn a_fleet_runs_over_postgresql() {
 
     // As if it had been killed: its session is still in the database.
     let beside = Store::open(&url).await.unwrap();
-    let now = Clock::system().now();
-    beside.session_open(&host, &id, serde_json::json!({}), "0", now).await.unwrap();
+    let row = beside.host(&host).await.unwrap().unwrap();
+    beside.session_open(rows::opening(&row, &id, Clock::system().now())).await.unwrap();
     beside.close().await;
     let controller = Controller::start_as(settings(), Clock::system()).await;
     assert_eq!(controller.app().controller, id, "a controller forgot who it is");
@@ -73,8 +74,10 @@ async fn a_session_whose_end_could_not_be_entered_is_entered_as_ended() {
     // As it stands when a host was lost while the database could not be told. A sweep may come
     // between the two.
     loop {
-        let (now, facts) = (app.clock.now(), serde_json::json!({}));
-        let epoch = app.store.session_open(&host, &app.controller, facts, "0", now).await.unwrap();
+        let now = app.clock.now();
+        let row = app.store.host(&host).await.unwrap().unwrap();
+        let opening = rows::opening(&row, &app.controller, now);
+        let epoch = app.store.session_open(opening).await.unwrap();
         let here = ClaimHost { host: host.clone(), epoch, slots: 1 };
         if app.store.claim(&[here], now, 1).await.unwrap().len() == 1 {
             break;

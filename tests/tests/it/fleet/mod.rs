@@ -7,6 +7,8 @@ mod given_up;
 mod hostile;
 mod jobs;
 mod keeping;
+mod recover;
+mod renew;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,11 +18,13 @@ use hostler_controller::clock::Clock;
 use hostler_controller::config::Config;
 use hostler_controller::domain::decide::job::{JobInput, new_job};
 use hostler_controller::domain::{
-    CacheFlag, Change, Decision, EnrolmentToken, Environment, EnvironmentState, EventKind,
-    HostState, Job, Micros, NewEvent, Scope, Site, Subject,
+    CacheFlag, Change, Decision, EnrolmentToken, Environment, EnvironmentState, EventKind, Host,
+    Job, Micros, NewEvent, Scope, Site, Subject,
 };
-use hostler_controller::store::DatabaseUrl;
+use hostler_controller::pki::HOST_SECS;
+use hostler_controller::store::{DatabaseUrl, EventFilter};
 use hostler_controller::telemetry::LogFormat;
+use hostler_controller::views::{Revocation, RevokeHost};
 use hostler_controller::{Listeners, Ready, RunError};
 use hostler_protocol::id::{EnrolmentTokenId, EnvironmentId, HostId, JobId};
 use hostler_protocol::job::{
@@ -53,6 +57,7 @@ fn config(dir: &Path) -> Config {
         agent_addresses: Vec::new(),
         insecure_no_auth: false,
         require_tokens: false,
+        host_certificate_secs: HOST_SECS,
     }
 }
 
@@ -148,7 +153,12 @@ impl Controller {
     ) -> JobId {
         let request = match job_type {
             JobType::CachePurge => serde_json::json!({ "caches": ["fastcgi"] }),
-            JobType::EnvCacheToggle | JobType::EnvCheck | JobType::EnvDelete => {
+            JobType::EnvCacheToggle
+            | JobType::EnvCheck
+            | JobType::EnvDelete
+            | JobType::CacheWarm
+            | JobType::CacheFacts
+            | JobType::CacheExplain => {
                 serde_json::json!({})
             }
         };
@@ -173,34 +183,29 @@ impl Controller {
             request,
             request_id: None,
             retry_of: None,
+            parent_id: None,
+            executor: None,
         };
         let job = new_job(input, &app.templates.for_type(job_type), app.clock.now());
         change(app, EventKind::JobQueued, vec![Change::EnqueueJob(Box::new(job))]).await;
         id
     }
 
-    /// Revokes the host as the API would: the row and its event in one unit.
-    async fn revoke(&self, host: &HostId) {
-        let scope = Scope { host: Some(host.clone()), ..Scope::default() };
-        let now = self.app().clock.now();
-        let revoked = self
-            .app()
-            .store
-            .transact("revoke", scope, move |snapshot| {
-                let mut host = snapshot.host.clone().expect("the host is there");
-                host.state = HostState::Revoked;
-                host.revoked_at = Some(now);
-                let subject = Subject { host: Some(host.id.clone()), ..Subject::default() };
-                let document = serde_json::json!({});
-                let kind = EventKind::HostRevoked;
-                Ok(Decision {
-                    changes: vec![Change::UpdateHost(Box::new(host))],
-                    events: vec![NewEvent { at: now, kind, subject, document }],
-                    reply: (),
-                })
-            })
-            .await;
+    /// Revokes the host as the API does.
+    async fn revoke(&self, host: &HostId, kind: Revocation) {
+        let revoked = self.app().revoke_host(host.clone(), RevokeHost { kind }).await;
         revoked.expect("the revocation must be written");
+    }
+
+    async fn host(&self, host: &HostId) -> Host {
+        self.app().store.host(host).await.unwrap().expect("the host is there")
+    }
+
+    /// The kinds of the events about a host, oldest first.
+    async fn told(&self, host: &HostId) -> Vec<&'static str> {
+        let filter = EventFilter { host: Some(host.clone()), ..EventFilter::default() };
+        let events = self.app().store.events_after(0, 1000, &filter).await.unwrap();
+        events.iter().map(|event| event.event.kind.as_str()).collect()
     }
 
     async fn job(&self, id: &JobId) -> Job {
@@ -266,6 +271,7 @@ fn environment_doc(id: EnvironmentId) -> EnvironmentDoc {
         }),
         redis: None,
         health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1000 },
+        executor: None,
     }
 }
 

@@ -1,16 +1,20 @@
 //! The one door for commands: what is loaded, what is written, and what a refusal leaves.
 
 use hostler_controller::domain::{
-    ApiScope, ApiToken, Change, Decision, EnrolmentToken, EventKind, HostState, IdempotencyRecord,
-    JobState, NewEvent, Refusal, RefusalKind, Scope, Snapshot, Subject,
+    ApiScope, ApiToken, BannedKey, Candidate, Change, Decision, EnrolmentToken, EventKind, Host,
+    HostState, IdempotencyRecord, JobState, NewEvent, Refusal, RefusalKind, Revocation, Scope,
+    Snapshot, Subject,
 };
-use hostler_controller::store::{EnvironmentFilter, EventFilter, Page, StoreError, TransactError};
+use hostler_controller::store::{
+    EnvironmentFilter, EventFilter, Opening, Page, StoreError, TransactError,
+};
 use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId};
 use hostler_protocol::job::Code;
+use hostler_tests::rows;
 use serde_json::json;
 
 use super::world::{
-    NOW, World, environment, environment_id, failed, host, host_id, job_id, purge, site,
+    NOW, World, controller, environment, environment_id, failed, host, host_id, job_id, purge, site,
 };
 
 fn told(kind: EventKind) -> NewEvent {
@@ -166,6 +170,12 @@ pub(crate) async fn every_row_comes_back_as_it_was_written(world: &World) {
     let mut revoked = host(1);
     revoked.state = HostState::Revoked;
     revoked.revoked_at = Some(NOW);
+    revoked.revoked_as = Some(Revocation::Evict);
+    revoked.candidate = Some(candidate("c1"));
+    revoked.certificate_renewed_at = Some(NOW.plus_secs(1));
+    revoked.recoveries = 3;
+    revoked.recovered_at = Some(NOW.plus_secs(2));
+    revoked.clock_skew_ms = Some(-5);
     revoked.facts = json!({"os": "debian"});
     let mut heir = host(2);
     heir.name.clone_from(&revoked.name);
@@ -177,7 +187,8 @@ pub(crate) async fn every_row_comes_back_as_it_was_written(world: &World) {
         ])
         .await;
     let read = world.store.host(&revoked.id).await.unwrap().unwrap();
-    assert_eq!((read.state, read.revoked_at), (HostState::Revoked, Some(NOW)));
+    let seen = Host { last_seen_at: None, agent_build: None, connected: false, ..read.clone() };
+    assert_eq!(seen, revoked);
     let by_key = world.store.host_by_key(&heir.key_sha256).await.unwrap();
     assert_eq!(by_key, Some(heir.clone()), "the host that is enrolled has the key");
     let named =
@@ -311,4 +322,71 @@ pub(crate) async fn a_moved_environment_is_on_its_new_host(world: &World) {
     assert_eq!(world.store.environment(&environment_id(1)).await.unwrap(), Some(moved));
     let seen = look(world, Scope { host: Some(host_id(2)), ..Scope::default() }).await;
     assert_eq!(seen.host_environments.len(), 2, "the new host does not know of it");
+}
+
+fn candidate(key: &str) -> Candidate {
+    Candidate { key_sha256: key.to_owned(), certificate_expires_at: NOW.plus_secs(500) }
+}
+
+pub(crate) async fn a_candidate_key_is_committed_by_its_first_session(world: &World) {
+    world.hosts(1).await;
+    let waiting = Host { candidate: Some(candidate("c1")), ..host(1) };
+    world.write(vec![Change::UpdateHost(Box::new(waiting.clone()))]).await;
+    let open = |key: &str| {
+        let shown = Host { key_sha256: key.to_owned(), ..waiting.clone() };
+        let opening = rows::opening(&shown, &controller(1), NOW.plus_secs(9));
+        world.store.session_open(Opening {
+            certificate_expires_at: NOW.plus_secs(499),
+            clock_skew_ms: -1_500,
+            ..opening
+        })
+    };
+    let row = async || world.store.host(&waiting.id).await.unwrap().unwrap();
+    open(&waiting.key_sha256).await.unwrap();
+    assert_eq!(row().await.candidate, waiting.candidate, "the committed key leaves it alone");
+    assert!(open("c2").await.is_err(), "a key nobody certified");
+    let before = world.store.events_bounds().await.unwrap().1;
+    open("c1").await.unwrap();
+    let after = row().await;
+    assert_eq!((after.key_sha256.as_str(), &after.candidate), ("c1", &None));
+    assert_eq!(after.certificate_renewed_at, Some(NOW.plus_secs(9)));
+    assert_eq!(after.certificate_expires_at, NOW.plus_secs(499), "of what was shown");
+    assert_eq!(after.clock_skew_ms, Some(-1_500));
+    let events = world.store.events_after(before, 10, &EventFilter::default()).await.unwrap();
+    let kinds: Vec<_> = events.iter().map(|event| event.event.kind).collect();
+    assert_eq!(kinds, [EventKind::HostCertificateRenewed, EventKind::HostConnected]);
+    assert!(open(&waiting.key_sha256).await.is_err(), "the key before is worth nothing");
+    open("c1").await.unwrap();
+    assert_eq!(row().await, after, "it is committed once");
+    let stats = world.store.stats().await.unwrap();
+    assert_eq!(stats.certificate_ends_first_at, Some(NOW.plus_secs(499)));
+    assert_eq!(stats.hosts_clock_skewed, 0);
+}
+
+pub(crate) async fn banned_keys_outlive_their_host(world: &World) {
+    let keys = [host(1).key_sha256, "c1".to_owned(), "free".to_owned()];
+    let uses = async || {
+        let mut found = Vec::new();
+        for key in &keys {
+            let seen = look(world, Scope { key: Some(key.clone()), ..Scope::default() }).await;
+            found.push((seen.key_holder, seen.key_banned));
+        }
+        found
+    };
+    let waiting = Host { candidate: Some(candidate("c1")), ..host(1) };
+    world.write(vec![Change::InsertHost(Box::new(waiting.clone()))]).await;
+    let held = (Some(waiting.id.clone()), false);
+    assert_eq!(uses().await, [held.clone(), held, (None, false)]);
+    let ban = |key: &str| {
+        Change::BanKey(BannedKey {
+            key_sha256: key.to_owned(),
+            host_id: waiting.id.clone(),
+            host_name: waiting.name.clone(),
+            banned_at: NOW,
+        })
+    };
+    let revoked = Host { state: HostState::Revoked, ..waiting.clone() };
+    world.write(vec![Change::UpdateHost(Box::new(revoked)), ban(&keys[0]), ban("c1")]).await;
+    world.write(vec![ban("c1"), Change::DeleteHost(waiting.id.clone())]).await;
+    assert_eq!(uses().await, [(None, true), (None, true), (None, false)]);
 }

@@ -1,6 +1,7 @@
 //! One suite over both databases: every case runs on SQLite and on PostgreSQL.
 
 mod commands;
+mod following;
 mod interleavings;
 mod keeping;
 mod opening;
@@ -49,6 +50,9 @@ on_both! {
         a_job_given_up_is_over_and_its_host_is_not_believed
         progress_is_appended_once
         a_known_job_is_not_queued_twice;
+    following:
+        a_purge_is_followed_by_one_warm_up
+        a_claim_notes_the_executor_its_environment_chooses;
     commands:
         a_scope_loads_all_it_names
         a_refusal_writes_nothing
@@ -56,7 +60,9 @@ on_both! {
         every_row_comes_back_as_it_was_written
         tokens_and_idempotent_requests_are_kept
         a_toggle_moves_its_environment_with_its_job
-        a_moved_environment_is_on_its_new_host;
+        a_moved_environment_is_on_its_new_host
+        a_candidate_key_is_committed_by_its_first_session
+        banned_keys_outlive_their_host;
     keeping:
         pages_go_on_while_rows_are_added
         jobs_are_found_by_what_they_are_about
@@ -78,5 +84,6 @@ on_both! {
         opening_twice_changes_nothing
         a_newer_schema_is_refused
         a_row_that_cannot_be_read_is_named
-        a_database_that_is_not_there_says_so;
+        a_database_that_is_not_there_says_so
+        a_database_of_the_first_schema_is_upgraded;
 }

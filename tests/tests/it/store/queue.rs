@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use hostler_controller::domain::decide::job as decide;
 use hostler_controller::domain::job::reason;
-use hostler_controller::domain::{EventKind, JobState, Micros, Scope};
+use hostler_controller::domain::{EventKind, Host, JobState, Micros, Scope};
 use hostler_controller::store::{
     AttemptRef, EnqueueAnswer, EventFilter, ProgressLine, SettleAnswer, Settlement, WaitsFor,
 };
 use hostler_protocol::job::{Code, Progress, StepState};
+use hostler_tests::rows;
 
 use super::world::{
-    NOW, World, attempt, failed, host_id, ids, in_lanes, job_id, purge, settlement, succeeded,
+    NOW, World, attempt, failed, host, ids, in_lanes, job_id, purge, settlement, succeeded,
     template, with_template,
 };
 
@@ -98,6 +99,7 @@ pub(crate) async fn jobs_of_a_lane_run_one_by_one_in_their_order(world: &World) 
                 host: job.host_id,
                 outcome,
                 template: Arc::new(template()),
+                warm_template: None,
             };
             let answers = world.store.settle(&[settlement], NOW).await.unwrap();
             assert_eq!(answers, [SettleAnswer::Settled(JobState::Succeeded)]);
@@ -184,9 +186,12 @@ pub(crate) async fn only_the_session_of_the_epoch_claims(world: &World) {
     assert!(third.epoch > again.epoch, "an epoch came twice");
     assert_eq!(ids(&world.claim(&[&third], NOW).await), [job_id(1)]);
     assert_eq!(world.store.sessions_clear(None, NOW).await.unwrap(), 1);
-    let (nobody, here) = (host_id(99), super::world::controller(1));
-    let unknown = world.store.session_open(&nobody, &here, serde_json::json!({}), "0", NOW);
+    let here = super::world::controller(1);
+    let unknown = world.store.session_open(rows::opening(&host(99), &here, NOW));
     assert!(unknown.await.is_err(), "a host nobody enrolled has a session");
+    let another = Host { key_sha256: "ff".repeat(32), ..host(1) };
+    let unknown = world.store.session_open(rows::opening(&another, &here, NOW));
+    assert!(unknown.await.is_err(), "a key nobody certified has a session");
 }
 
 pub(crate) async fn a_retry_keeps_its_place(world: &World) {

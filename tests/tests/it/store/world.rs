@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hostler_controller::domain::decide::job::{JobInput, new_job};
-use hostler_controller::domain::template::{Executor, OnInterrupt};
+use hostler_controller::domain::template::{Executor, LaneKind, OnInterrupt};
 use hostler_controller::domain::{
-    CacheFlag, Change, Decision, Environment, EnvironmentState, Host, HostState, Job, Lane, Micros,
-    NewJob, Scope, Site, Template,
+    CacheFlag, Change, Decision, Environment, EnvironmentState, Host, Job, Lane, Micros, NewJob,
+    Scope, Site, Template,
 };
 use hostler_controller::store::{
     AttemptRef, ClaimHost, Claimed, DatabaseUrl, EnqueueAnswer, SettleAnswer, Settlement, Store,
@@ -16,6 +16,7 @@ use hostler_protocol::job::{
     AppKind, Code, EnvironmentDoc, HealthDoc, JobError, JobType, NginxDoc, Outcome, OutcomeState,
     RedisDoc,
 };
+use hostler_tests::rows;
 use hostler_tests::servers::postgres::Postgres;
 use serde_json::json;
 
@@ -109,10 +110,10 @@ impl World {
     }
 
     pub(crate) async fn connect(&self, n: u8) -> Connected {
-        let (host, here) = (host(n).id, controller(1));
-        let opened = self.store.session_open(&host, &here, json!({"os": "debian"}), "0.1.0", NOW);
-        let epoch = opened.await.expect("an enrolled host connects");
-        Connected { host, environment: environment_id(n), epoch }
+        let host = host(n);
+        let opening = rows::opening(&host, &controller(1), NOW);
+        let epoch = self.store.session_open(opening).await.expect("an enrolled host connects");
+        Connected { host: host.id, environment: environment_id(n), epoch }
     }
 
     pub(crate) async fn enqueue(&self, jobs: &[NewJob]) {
@@ -178,19 +179,8 @@ pub(crate) fn site(n: u8) -> Site {
 }
 
 pub(crate) fn host(n: u8) -> Host {
-    Host {
-        id: host_id(n),
-        name: format!("host-{n}.test"),
-        state: HostState::Enrolled,
-        key_sha256: format!("{n:064x}"),
-        certificate_expires_at: NOW.plus_secs(86_400),
-        facts: json!({}),
-        agent_build: None,
-        last_seen_at: None,
-        connected: false,
-        created_at: NOW,
-        revoked_at: None,
-    }
+    let host = rows::host(host_id(n), &format!("host-{n}.test"), &format!("{n:064x}"), NOW);
+    Host { certificate_expires_at: NOW.plus_secs(86_400), ..host }
 }
 
 pub(crate) fn environment(n: u8, site: &Site, host: &HostId) -> Environment {
@@ -222,6 +212,7 @@ pub(crate) fn environment(n: u8, site: &Site, host: &HostId) -> Environment {
                 switch_file: None,
             }),
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 1000 },
+            executor: None,
         },
         fastcgi: None,
         redis: Some(CacheFlag {
@@ -245,7 +236,7 @@ pub(crate) fn template() -> Template {
         executor: Executor::Native,
         timeout_secs: 60,
         retry_after_secs: vec![60, 300, 900],
-        exclusive: true,
+        lane: LaneKind::Environment,
         may_pass_waiting: false,
         supersedes_queued: false,
         on_interrupt: OnInterrupt::Rerun,
@@ -269,6 +260,8 @@ pub(crate) fn with_template(n: u64, on: &Connected, template: &Template) -> NewJ
         request: json!({"n": n, "text": "q\"uo'te\u{0}"}),
         request_id: None,
         retry_of: None,
+        parent_id: None,
+        executor: None,
     };
     new_job(input, template, NOW)
 }
@@ -288,6 +281,7 @@ pub(crate) fn settlement(claimed: &Claimed, outcome: Outcome) -> Settlement {
         host: claimed.job.host_id.clone(),
         outcome,
         template: Arc::new(Template { job_type: claimed.job.job_type, ..template() }),
+        warm_template: None,
     }
 }
 

@@ -4,4 +4,5 @@
 mod database;
 mod enrolment;
 mod faults;
+mod identity;
 mod main_job;

@@ -1,0 +1,1 @@
+"""What Hostler's modules share; the standard library only."""

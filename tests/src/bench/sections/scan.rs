@@ -1,0 +1,147 @@
+//! Reading the headers of a whole cache: for its facts, by prefix, by tag.
+
+use std::path::{Path, PathBuf};
+
+use hostler_protocol::job::{CacheSet, EnvironmentDoc, PurgeScope, Selection};
+
+use crate::bench::actions::ActionHost;
+use crate::bench::clock::Watch;
+use crate::bench::process::cpu_secs;
+use crate::bench::report::{Row, Table};
+use crate::bench::rivals::grep;
+use crate::bench::rivals::header_scan::HeaderScan;
+use crate::bench::stats::{median, time, times};
+use crate::bench::{Res, Scale, cache_files};
+
+/// Small pages: one block each, so that a million fit everywhere.
+const PAGE_BYTES: usize = 512;
+const FASTCGI: CacheSet = CacheSet { fastcgi: true, redis: false };
+
+pub(super) async fn measure(dir: &Path, scale: Scale) -> Res<Table> {
+    let sizes: &[usize] = if scale.quick { &[5_000] } else { &[100_000, 1_000_000] };
+    let host = ActionHost::start(dir)?;
+    let rival = HeaderScan::compile(dir)?;
+    let mut table = Table::new("Scans: every header of a cache, pages of 512 B");
+    for (number, pages) in sizes.iter().enumerate() {
+        let site = host.site(&format!("shop{number}")).await?;
+        let one = Sized { host: &host, site: &site, rival: &rival, dir, pages: *pages };
+        one.measure(&mut table, scale).await?;
+    }
+    table.note(
+        "Both sides read with a warm page cache; the machine's two processors are shared by \
+         whatever else runs. The C program reads 512 bytes per file in one thread and checks the \
+         version only; Hostler's two threads also check the sum of each key and sum up sizes and \
+         ages. `grep -rl` reads whole files. Prefix and tag each match about one page in a hundred.",
+    );
+    Ok(table)
+}
+
+struct Sized<'a> {
+    host: &'a ActionHost,
+    site: &'a EnvironmentDoc,
+    rival: &'a HeaderScan,
+    dir: &'a Path,
+    pages: usize,
+}
+
+impl Sized<'_> {
+    async fn measure(&self, table: &mut Table, scale: Scale) -> Res<()> {
+        let cache = self.fill()?;
+        self.facts(table, &cache, scale).await?;
+        self.prefix(table, &cache).await?;
+        self.tag(table, &cache).await?;
+        self.host.purge(self.site, FASTCGI, PurgeScope::All).await?;
+        Ok(())
+    }
+
+    fn fill(&self) -> Res<PathBuf> {
+        let cache: PathBuf =
+            self.site.fastcgi.as_ref().ok_or("the site has no cache")?.cache_dir.clone().into();
+        let aside = self.dir.join("pages");
+        cache_files::move_in(&aside, &cache, &self.site.domain, self.pages, PAGE_BYTES)?;
+        Ok(cache)
+    }
+
+    async fn facts(&self, table: &mut Table, cache: &Path, scale: Scale) -> Res<()> {
+        let runs = if self.pages > 500_000 { 2 } else { scale.pick(5, 2) };
+        // The first of each only warms the page cache.
+        self.rival.count(cache)?;
+        let (mut ours, mut theirs, mut cpu, mut their_cpu) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..runs {
+            let before = cpu_secs()?;
+            let (secs, entries) = self.rival.count(cache)?;
+            let between = cpu_secs()?;
+            let (_, facts) = self.host.facts(self.site).await?;
+            let after = cpu_secs()?;
+            if facts.entries != self.pages as u64 || entries != facts.entries {
+                return Err(format!("{entries} and {facts:?} of {} pages", self.pages).into());
+            }
+            theirs.push(secs);
+            their_cpu.push(between.1 - before.1);
+            #[expect(clippy::cast_precision_loss, reason = "milliseconds")]
+            ours.push(facts.took_ms as f64 / 1000.0);
+            cpu.push(after.0 - between.0);
+        }
+        let (ours, theirs) = (median(ours), median(theirs));
+        let ratio = theirs / ours;
+        table.row(
+            Row::new(format!("facts of {} entries", self.pages), time(ours))
+                .against(format!("C, one thread {}", time(theirs)), times(ratio))
+                .aim("≤ half of C's time", ratio >= 2.0),
+        );
+        let (cpu, their_cpu) = (median(cpu), median(their_cpu));
+        table.row(
+            Row::new("of which processor time", time(cpu))
+                .against(format!("C, one thread {}", time(their_cpu)), times(their_cpu / cpu)),
+        );
+        Ok(())
+    }
+
+    async fn prefix(&self, table: &mut Table, cache: &Path) -> Res<()> {
+        let prefix = |year: usize, month: usize| format!("/{year}/{month:02}/");
+        let url = format!("http://{}{}", self.site.domain, prefix(2015, 1));
+        let scope = PurgeScope::Select(Selection { prefixes: vec![url], ..Selection::default() });
+        let (secs, removed) = self.purge(scope).await?;
+        let part = format!("GET{}{}", self.site.domain, prefix(2016, 2));
+        let (c_secs, c_removed) = self.rival.remove(cache, &part)?;
+        let pattern = format!("^KEY: httpGET{}{}", self.site.domain, prefix(2017, 3));
+        let grep_secs = grep::purge_matching(cache, &pattern)?;
+        if removed == 0 || c_removed == 0 {
+            return Err(format!("{removed} and {c_removed} pages were purged by prefix").into());
+        }
+        let what = format!("purge by prefix, {removed} of {}", self.pages);
+        let ratio = grep_secs / secs;
+        table.row(
+            Row::new(what.clone(), time(secs))
+                .against(format!("`grep -rl`, `xargs rm` {}", time(grep_secs)), times(ratio))
+                .aim("faster", ratio > 1.0),
+        );
+        table.row(
+            Row::new(what, time(secs))
+                .against(format!("C, one thread {}", time(c_secs)), times(c_secs / secs)),
+        );
+        Ok(())
+    }
+
+    async fn tag(&self, table: &mut Table, cache: &Path) -> Res<()> {
+        let scope = PurgeScope::Select(Selection {
+            tags: vec!["section-7".to_owned()],
+            ..Selection::default()
+        });
+        let (secs, removed) = self.purge(scope).await?;
+        let grep_secs = grep::purge_matching(cache, "^Surrogate-Key: .*section-8\\b")?;
+        let ratio = grep_secs / secs;
+        table.row(
+            Row::new(format!("purge by tag, {removed} of {}", self.pages), time(secs))
+                .against(format!("`grep -rl`, `xargs rm` {}", time(grep_secs)), times(ratio))
+                .aim("faster", ratio > 1.0),
+        );
+        Ok(())
+    }
+
+    async fn purge(&self, scope: PurgeScope) -> Res<(f64, u64)> {
+        let watch = Watch::start();
+        let (_, result) = self.host.purge(self.site, FASTCGI, scope).await?;
+        Ok((watch.secs(), result.fastcgi.map_or(0, |purged| purged.removed)))
+    }
+}
