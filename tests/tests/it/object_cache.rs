@@ -224,8 +224,8 @@ async fn a_document_root_that_leads_to_a_release_is_switched_there() {
     // What is written is no link itself.
     std::fs::remove_file(site.join("public")).unwrap();
     symlink("releases/1", site.join("public")).unwrap();
-    std::fs::rename(release.join("wp-config.php"), site.join("shared.php")).unwrap();
-    symlink("../../shared.php", release.join("wp-config.php")).unwrap();
+    std::fs::rename(release.join("wp-config.php"), site.join("common.php")).unwrap();
+    symlink("../../common.php", release.join("wp-config.php")).unwrap();
     assert_eq!(error(&stand.switch(&shop, false).await).0, "PATH_IS_SYMLINK");
 }
 
