@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use rustix::fs::{FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
@@ -199,13 +199,24 @@ impl Walk<'_> {
         while let Some((first, second)) = self.leaves.get(self.next.fetch_add(1, Ordering::Relaxed))
             && !self.over()
         {
-            let Some(leaf) = opened(self.firsts[*first].child(second))? else { continue };
+            let first = &self.firsts[*first];
+            if self.is_unchanged(first, second) {
+                continue;
+            }
+            let Some(leaf) = opened(first.child(second))? else { continue };
             if let Err(error) = self.leaf(&leaf, &mut state, visit, &mut scratch) {
                 self.stopped.store(true, Ordering::Relaxed);
                 return Err(error);
             }
         }
         Ok((scratch.seen, state))
+    }
+
+    /// Whether nothing came to a directory since the time that is asked for.
+    fn is_unchanged(&self, first: &Dir, second: &OsStr) -> bool {
+        let Some(since) = self.scan.since_sec else { return false };
+        let look = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::statat(first.fd(), second, look).is_ok_and(|stat| stat.st_mtime < since)
     }
 
     fn over(&self) -> bool {
@@ -219,11 +230,6 @@ impl Walk<'_> {
         visit: &impl Fn(&mut S, &Sighted<'_>) -> Result<(), FsError>,
         scratch: &mut Scratch,
     ) -> Result<(), FsError> {
-        if let Some(since) = self.scan.since_sec
-            && rustix::fs::fstat(leaf.fd()).is_ok_and(|stat| stat.st_mtime < since)
-        {
-            return Ok(());
-        }
         let Scratch { listing, names, start, seen } = scratch;
         list(leaf, listing, names, seen)?;
         let one_less = |left: u64| left.checked_sub(1);

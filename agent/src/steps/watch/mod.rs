@@ -33,9 +33,11 @@ const TICK: Duration = Duration::from_millis(50);
 /// may be kept open and used again.
 const LOOK_TICKS: u32 = 20;
 /// The same where the connections cannot be seen.
-const BLIND_LOOK_TICKS: u32 = 5;
+const BLIND_LOOK_TICKS: u32 = 4;
+/// Ticks after a purge from which on only every fourth counts: most renders are over by then.
+const FAST_TICKS: u32 = 40;
 /// Purges of one environment that are watched apart; more become one of everything.
-const WATCHED_PURGES_MAX: usize = 16;
+const WATCHED_PURGES_MAX: usize = 4;
 /// Purges that wait to be taken in while pages are made anew again.
 const WAITING_PURGES_MAX: usize = 256;
 /// The file system's clock may be behind ours by this much.
@@ -160,12 +162,17 @@ impl Follower {
             tokio::select! {
                 () = stop.cancelled() => return,
                 came = inbox.recv() => match came {
-                    Some(quarry) => self.admit(quarry).await,
+                    Some(quarry) => {
+                        tick = 0;
+                        self.admit(quarry).await;
+                    }
                     None => break,
                 },
                 () = tokio::time::sleep(TICK), if !self.list.is_empty() => {
                     tick = tick.wrapping_add(1);
-                    self.look(tick).await;
+                    if tick < FAST_TICKS || tick.is_multiple_of(BLIND_LOOK_TICKS) {
+                        self.look(tick).await;
+                    }
                 }
             }
         }
@@ -213,6 +220,7 @@ impl Follower {
                     Err(failure) => {
                         let code = failure.code();
                         tracing::warn!(code, "purging again failed: {}", failure.message());
+                        over = true;
                     }
                 }
             }
