@@ -29,10 +29,16 @@ impl Nginx {
         }
         own.retain(|inode| !shared.contains(inode));
         let table = |name: &str| fs::read_to_string(format!("/proc/{master}/net/{name}"));
-        let mut backends = unix(&table("unix").ok()?, &own);
+        let Unix { all, outgoing: mut backends } = unix(&table("unix").ok()?, &own);
+        own.retain(|inode| !all.contains(inode));
         for name in ["tcp", "tcp6"] {
-            // A kernel without IPv6 has no table of it.
-            backends.extend(tcp(&table(name).unwrap_or_default(), &own, &shared));
+            // These tables take milliseconds to read: only while there is a socket to be found.
+            if !own.is_empty() {
+                // A kernel without IPv6 has no table of it.
+                let Tcp { all, outgoing } = tcp(&table(name).unwrap_or_default(), &own, &shared);
+                own.retain(|inode| !all.contains(inode));
+                backends.extend(outgoing);
+            }
         }
         Some(backends)
     }
@@ -53,36 +59,51 @@ fn sockets(pid: i32) -> Option<Option<BTreeSet<u64>>> {
     Some(Some(listing.filter_map(Result::ok).filter_map(inode).collect()))
 }
 
-/// Of these sockets those that were connected to a Unix socket elsewhere: whoever was connected to
-/// carries the path it listens at, whoever connected carries none.
-fn unix(table: &str, own: &BTreeSet<u64>) -> BTreeSet<u64> {
+/// Unix sockets among those of the workers.
+struct Unix {
+    all: BTreeSet<u64>,
+    /// Those that were connected to a socket elsewhere: whoever was connected to carries the path
+    /// it listens at, whoever connected carries none.
+    outgoing: BTreeSet<u64>,
+}
+
+fn unix(table: &str, own: &BTreeSet<u64>) -> Unix {
     let socket = |line: &str| {
         let mut fields = line.split_whitespace().skip(4);
         let (kind, state, inode) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
         let outgoing = kind == STREAM && state == CONNECTED && fields.next().is_none();
-        (outgoing && own.contains(&inode)).then_some(inode)
+        own.contains(&inode).then_some((inode, outgoing))
     };
-    table.lines().filter_map(socket).collect()
+    let found: Vec<_> = table.lines().filter_map(socket).collect();
+    let outgoing = found.iter().filter(|(_, outgoing)| *outgoing).map(|(inode, _)| *inode);
+    Unix { outgoing: outgoing.collect(), all: found.iter().map(|(inode, _)| *inode).collect() }
 }
 
-/// Of these sockets those that were not accepted at a port somebody listens at.
-fn tcp(table: &str, own: &BTreeSet<u64>, shared: &BTreeSet<u64>) -> BTreeSet<u64> {
+/// TCP sockets among those of the workers.
+struct Tcp {
+    all: BTreeSet<u64>,
+    /// Those that were not accepted at a port the master listens at.
+    outgoing: BTreeSet<u64>,
+}
+
+fn tcp(table: &str, own: &BTreeSet<u64>, shared: &BTreeSet<u64>) -> Tcp {
     let socket = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let (_, port) = fields.get(1)?.rsplit_once(':')?;
-        let inode: u64 = fields.get(9)?.parse().ok()?;
-        Some((port.to_owned(), *fields.get(3)? == LISTENING, inode))
+        let mut fields = line.split_whitespace().skip(1);
+        let (_, port) = fields.next()?.rsplit_once(':')?;
+        let listens = fields.nth(1)? == LISTENING;
+        let inode: u64 = fields.nth(5)?.parse().ok()?;
+        let ours = own.contains(&inode) || listens && shared.contains(&inode);
+        ours.then(|| (port.to_owned(), listens, inode))
     };
-    let all: Vec<_> = table.lines().filter_map(socket).collect();
-    let listening: BTreeSet<_> = all
-        .iter()
-        .filter(|(_, listens, inode)| *listens && shared.contains(inode))
-        .map(|(port, _, _)| port)
-        .collect();
-    let outgoing = |(port, listens, inode): &&(String, bool, u64)| {
-        !listens && own.contains(inode) && !listening.contains(port)
-    };
-    all.iter().filter(outgoing).map(|(_, _, inode)| *inode).collect()
+    let found: Vec<_> = table.lines().filter_map(socket).collect();
+    let ports = found.iter().filter(|(_, listens, _)| *listens).map(|(port, _, _)| port);
+    let ports: BTreeSet<_> = ports.collect();
+    let accepted: Vec<_> = found.iter().filter(|(_, listens, _)| !listens).collect();
+    let outgoing = accepted.iter().filter(|(port, _, _)| !ports.contains(port));
+    Tcp {
+        outgoing: outgoing.map(|(_, _, inode)| *inode).collect(),
+        all: accepted.iter().map(|(_, _, inode)| *inode).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +125,11 @@ mod tests {
     #[test]
     fn connections_to_backends_are_told_from_those_of_visitors() {
         let own = BTreeSet::from([101, 102, 103, 201, 202]);
-        assert_eq!(unix(UNIX, &own), BTreeSet::from([102]));
-        assert_eq!(tcp(TCP, &own, &BTreeSet::from([200])), BTreeSet::from([202]));
+        let found = unix(UNIX, &own);
+        assert_eq!(found.outgoing, BTreeSet::from([102]));
+        assert_eq!(found.all, BTreeSet::from([101, 102, 103]));
+        let found = tcp(TCP, &own, &BTreeSet::from([200]));
+        assert_eq!(found.outgoing, BTreeSet::from([202]));
+        assert_eq!(found.all, BTreeSet::from([201, 202]));
     }
 }
