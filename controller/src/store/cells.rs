@@ -2,7 +2,7 @@
 
 use std::vec;
 
-use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
@@ -43,9 +43,38 @@ impl<'r> From<&'r PgRow> for Cells<'r> {
 
 /// The rows in a packed answer.
 pub(super) fn unpacked(text: &str) -> Result<Vec<Cells<'static>>, Failure> {
-    let rows: Vec<Vec<Cell>> =
+    let rows: Vec<Packed> =
         serde_json::from_str(text).map_err(|_| Failure::unreadable("broken packed rows"))?;
-    Ok(rows.into_iter().map(|row| Cells { row: Row::Packed(row.into_iter()), at: 0 }).collect())
+    Ok(rows.into_iter().map(|row| Cells { row: Row::Packed(row.0.into_iter()), at: 0 }).collect())
+}
+
+/// As many cells as the widest row has, more or less: room is made in advance.
+const PACKED_CELLS: usize = 32;
+
+struct Packed(Vec<Cell>);
+
+impl<'de> Deserialize<'de> for Packed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(PackedVisitor)
+    }
+}
+
+struct PackedVisitor;
+
+impl<'de> Visitor<'de> for PackedVisitor {
+    type Value = Packed;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the cells of a row")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Packed, A::Error> {
+        let mut cells = Vec::with_capacity(PACKED_CELLS);
+        while let Some(cell) = access.next_element()? {
+            cells.push(cell);
+        }
+        Ok(Packed(cells))
+    }
 }
 
 impl<'de> Deserialize<'de> for Cell {

@@ -46,6 +46,14 @@ impl Dialect {
         }
     }
 
+    /// That the JSON object in a column says `true` under a name.
+    pub(super) fn says(self, column: &str, name: &str) -> String {
+        match self {
+            Self::Sqlite => format!("{column} ->> '{name}' = 1"),
+            Self::Postgres => format!("{column}::jsonb -> '{name}' = 'true'"),
+        }
+    }
+
     /// The columns of a `SELECT` of many rows, for [`Tx::fetch_packed`]. SQLite's driver hands
     /// rows over one by one between two threads, each cell in an allocation of its own; so there
     /// all rows come as one JSON text.
@@ -123,6 +131,7 @@ values! {
     Option<&'v str> => |it| Self::Text(it.map(Cow::from));
     String => |it| Self::Text(Some(it.into()));
     Option<String> => |it| Self::Text(it.map(Cow::from));
+    &serde_json::Value => |it| Self::Text(Some(serde_json::to_string(it).unwrap_or_default().into()));
 }
 
 impl serde::Serialize for Value<'_> {
@@ -135,6 +144,9 @@ impl serde::Serialize for Value<'_> {
     }
 }
 
+/// What a cell of [`json_rows`] takes, more or less: room is made in advance.
+const CELL_BYTES: usize = 24;
+
 /// The parameter of [`Dialect::source`]: rows as a JSON array of arrays.
 pub(super) fn json_rows<'v, const N: usize>(
     rows: impl IntoIterator<Item = [Value<'v>; N]>,
@@ -142,7 +154,8 @@ pub(super) fn json_rows<'v, const N: usize>(
 where
     [Value<'v>; N]: serde::Serialize,
 {
-    let mut text = Vec::new();
+    let rows = rows.into_iter();
+    let mut text = Vec::with_capacity(rows.size_hint().0 * N * CELL_BYTES);
     // Numbers, texts and nulls in arrays: nothing here can fail to be written.
     serde_json::Serializer::new(&mut text).collect_seq(rows).unwrap_or_default();
     String::from_utf8(text).unwrap_or_default().into()

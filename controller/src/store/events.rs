@@ -62,7 +62,7 @@ fn row(event: &NewEvent) -> [Value<'_>; COLUMNS.len()] {
         environment.as_ref().map(|id| id.as_str()).into(),
         host.as_ref().map(|id| id.as_str()).into(),
         job.as_ref().map(|id| id.as_str()).into(),
-        event.document.to_string().into(),
+        (&event.document).into(),
     ]
 }
 

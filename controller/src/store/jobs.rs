@@ -250,7 +250,7 @@ fn inserted(job: &Job, position: i64) -> [Value<'_>; INSERTED.len()] {
         job.environment_id.as_ref().map(|id| id.as_str()).into(),
         job.priority.into(),
         job.may_pass_waiting.into(),
-        job.request.to_string().into(),
+        (&job.request).into(),
         job.timeout_secs.into(),
         job.run_after.into(),
         job.expires_at.into(),

@@ -18,7 +18,14 @@ use super::{Backend, DatabaseUrl, Store, StoreError, migrate};
 
 /// Connections that read SQLite.
 const SQLITE_READERS_MAX: u32 = 4;
-/// KiB of pages each of them keeps: little, since a commit makes them forget all, and the pages
+/// KiB of pages the writer keeps: what a group changes should fit, or SQLite writes it to the log
+/// before the commit and once more with it.
+const SQLITE_WRITER_CACHE_KIB: u32 = 8 * 1024;
+/// Pages of 4 KiB in the log before they are folded into the file, which takes two more syncs.
+const SQLITE_LOG_PAGES: u32 = 4_000;
+/// Rows that wait on the way from SQLite's own thread before it has to pause.
+const SQLITE_ROWS_WAITING: usize = 1_024;
+/// KiB of pages each reader keeps: little, since a commit makes them forget all, and the pages
 /// stand in the system's memory anyway.
 const SQLITE_READER_CACHE_KIB: u32 = 512;
 /// Connections to PostgreSQL.
@@ -60,14 +67,14 @@ impl Store {
                     .create_if_missing(true)
                     .journal_mode(SqliteJournalMode::Wal)
                     .synchronous(SqliteSynchronous::Full)
-                    .pragma("cache_size", "-16384")
+                    // SQLite reads a negative number as KiB.
+                    .pragma("cache_size", format!("-{SQLITE_WRITER_CACHE_KIB}"))
                     .pragma("temp_store", "MEMORY")
-                    .pragma("wal_autocheckpoint", "8192")
-                    .row_buffer_size(1024);
+                    .pragma("wal_autocheckpoint", SQLITE_LOG_PAGES.to_string())
+                    .row_buffer_size(SQLITE_ROWS_WAITING);
                 let mut connection =
                     SqliteConnection::connect_with(&writing).await.map_err(failed)?;
                 migrate::migrate(&mut Tx::Sqlite(&mut connection)).await?;
-                // SQLite reads a negative number as KiB.
                 let reading = options
                     .pragma("query_only", "ON")
                     .pragma("cache_size", format!("-{SQLITE_READER_CACHE_KIB}"));

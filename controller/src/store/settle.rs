@@ -60,11 +60,7 @@ impl Operation for Settle {
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<Self::Reply>, Failure> {
-        let looked_at = self.settlements.iter().filter(|one| {
-            may_be_followed(one) || !ignores_environment(one.template.job_type, &one.outcome)
-        });
-        let mut environments =
-            lock_environments(tx, looked_at.map(|one| &one.attempt.job).collect()).await?;
+        let mut environments = lock_environments(tx, &self.settlements).await?;
         let ids: Vec<&JobId> = self.settlements.iter().map(|one| &one.attempt.job).collect();
         let mut rows = jobs::load(tx, jobs::json_ids(ids.iter().copied())).await?;
         let missing: Vec<&JobId> = ids.into_iter().filter(|id| !rows.contains_key(*id)).collect();
@@ -269,22 +265,31 @@ async fn covered(tx: &mut Tx<'_>, settlements: &[Settlement]) -> Result<BTreeSet
     Ok(found.into_iter().collect())
 }
 
-/// The environments these jobs work on, locked before the jobs are, as everywhere.
+/// The environments that settling looks at, locked before the jobs are, as everywhere.
 async fn lock_environments(
     tx: &mut Tx<'_>,
-    jobs: Vec<&JobId>,
+    settlements: &[Settlement],
 ) -> Result<BTreeMap<EnvironmentId, Environment>, Failure> {
+    let mut jobs = Vec::with_capacity(settlements.len());
+    for one in settlements {
+        let looked = !ignores_environment(one.template.job_type, &one.outcome);
+        if looked || may_be_followed(one) {
+            jobs.push([one.attempt.job.as_str().into(), looked.into()]);
+        }
+    }
     if jobs.is_empty() {
         return Ok(BTreeMap::new());
     }
     let dialect = tx.dialect();
-    let source = dialect.source(1, &["id"]);
+    // Only a job that asks for a warm-up is followed by one: of most purges nothing is read here.
     let sql = format!(
         "SELECT {} FROM environments e WHERE e.id IN (SELECT j.environment_id FROM jobs j \
-         JOIN {source} ON j.id = v.id){}",
+         JOIN {} ON j.id = v.id WHERE v.looked = 1 OR {}){}",
         dialect.packed(environments::COLUMNS),
+        dialect.source(1, &["id", "looked:i"]),
+        dialect.says("j.request", "warm"),
         dialect.ordered_for_update("e.id")
     );
-    let found = tx.fetch_packed(sql, &[jobs::json_ids(jobs)], environments::read).await?;
+    let found = tx.fetch_packed(sql, &[json_rows(jobs)], environments::read).await?;
     Ok(found.into_iter().map(|environment| (environment.id.clone(), environment)).collect())
 }

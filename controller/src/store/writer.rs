@@ -52,7 +52,8 @@ impl Writer {
         let (answer, answered) = oneshot::channel();
         let unit = Waiting { operation, reply: None, answer };
         self.queue.send(Message::Unit(Box::new(unit))).await.map_err(|_| Failure::Closed)?;
-        answered.await.map_err(|_| Failure::Closed)?
+        let (reply, _operation) = answered.await.map_err(|_| Failure::Closed)??;
+        Ok(reply)
     }
 
     /// Lets everything queued so far finish, then closes the connection.
@@ -77,7 +78,8 @@ trait Unit: Send {
 struct Waiting<O: Operation> {
     operation: O,
     reply: Option<O::Reply>,
-    answer: oneshot::Sender<Result<O::Reply, Failure>>,
+    /// The operation goes back with its reply: taking it apart is not the writer's work.
+    answer: oneshot::Sender<Result<(O::Reply, O), Failure>>,
 }
 
 impl<O: Operation> Unit for Waiting<O> {
@@ -94,7 +96,7 @@ impl<O: Operation> Unit for Waiting<O> {
         if let Some(mut reply) = reply {
             operation.seal(&mut reply, first_seq);
             // Whoever asked may have gone away; what is committed stays committed.
-            answer.send(Ok(reply)).ok();
+            answer.send(Ok((reply, operation))).ok();
         }
     }
 

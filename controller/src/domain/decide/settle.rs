@@ -90,7 +90,6 @@ pub fn settle(
         return Decision { changes: Vec::new(), events: Vec::new(), reply: job.state };
     };
     after.state = state;
-    after.outcome = serde_json::to_value(outcome).ok();
     after.accepted_at = None;
     after.reason = reason_of(&next, outcome);
     match next {
