@@ -24,6 +24,11 @@ const EMERGENCY_GRACE_MS: u64 = 4_000;
 /// Longest wait for old workers to stop taking connections.
 const RETIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// How long nothing but the right answer must come, from the same workers, before files that were
+/// put back count as live again, in milliseconds. nginx may still have been at a reload that was
+/// asked for just before: its workers come and go, while those of long before give the right
+/// answer too. It tells old workers to go a tenth of a second after the new ones have come.
+const STEADY_MS: u64 = 300;
 
 /// The three paths: http, server, location.
 #[must_use]
@@ -335,7 +340,7 @@ pub async fn reload_away(tools: &Tools, live: Option<&Live>) -> Result<(), Failu
     let Some(live) = live else { return Ok(()) };
     if gone(tools, live).await {
         retired(tools, &workers, mark).await;
-        return Ok(());
+        return steady(tools, live, false).await;
     }
     let line = tools.nginx.severe_since(mark);
     let why = line.unwrap_or_else(|| format!("generation {} still answers", live.generation));
@@ -395,83 +400,42 @@ async fn reload_back(tools: &Tools, live: &Live) -> Result<String, Failure> {
     tools.nginx.reload()?;
     generation(tools, live, mark, &workers).await?;
     retired(tools, &workers, mark).await;
+    steady(tools, live, true).await?;
     Ok(format!("generation {} answers again", live.generation))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::nginx::tree::Level;
-
-    #[tokio::test]
-    async fn a_probe_that_fails_once_is_no_proof_that_a_generation_is_gone() {
-        use crate::clock::Clock;
-        use crate::host::fake::Faults;
-        use crate::host::probe::Origin;
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            // The first connection breaks; all others are answered by the old generation.
-            drop(listener.accept().await);
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let mut request = [0; 1024];
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n7\n";
-                if stream.read(&mut request).await.is_ok() {
-                    stream.write_all(answer).await.ok();
-                }
+/// Waits until the generation of `live` has answered (or not answered) for a while without fail,
+/// and no worker has come or gone.
+///
+/// # Errors
+/// `NGINX_RELOAD_NOT_APPLIED`.
+async fn steady(tools: &Tools, live: &Live, answers: bool) -> Result<(), Failure> {
+    let mut workers = tools.nginx.accepting_workers();
+    let mut since_ms = tools.clock.monotonic_ms();
+    let waiting = async {
+        loop {
+            let right = match effect::generation(live).await {
+                Ok(found) => (found == Some(live.generation)) == answers,
+                // Nobody who answers is nobody who answers wrongly.
+                Err(_) => !answers,
+            };
+            let now = tools.nginx.accepting_workers();
+            let now_ms = tools.clock.monotonic_ms();
+            if !right || now != workers {
+                (workers, since_ms) = (now, now_ms);
             }
-        });
-        let directory = tempfile::tempdir().unwrap();
-        let tools = Tools::new(
-            crate::policy::Policy::default(),
-            directory.path().to_owned(),
-            Duration::from_millis(500),
-            Clock::system(),
-            Faults::default(),
-        );
-        let live = Live {
-            environment: render::tests::environment(hostler_protocol::job::AppKind::Php),
-            origin: Origin { tls: false, host: "127.0.0.1".to_owned(), port },
-            generation: 7,
-            secret: String::new(),
-            enabled: true,
-            current: true,
-        };
-        assert!(!gone(&tools, &live).await, "the old generation was called gone");
-    }
-
-    fn sighting(adding: &[&str]) -> Sighting {
-        let level = |name: &str| Level {
-            name: name.to_owned(),
-            args: Vec::new(),
-            server_names: Vec::new(),
-            listens: Vec::new(),
-            adds_headers: adding.contains(&name),
-            passes_fastcgi: true,
-            fastcgi_pass: None,
-            caches: false,
-        };
-        let levels = ["http", "server", "location"].map(level).to_vec();
-        Sighting { file: PathBuf::new(), levels }
-    }
-
-    #[test]
-    fn the_header_goes_where_it_takes_none_away() {
-        let cases: [(&[&str], HeaderLevel); 5] = [
-            (&[], HeaderLevel::Server),
-            (&["http"], HeaderLevel::Http),
-            (&["server"], HeaderLevel::Server),
-            (&["http", "server"], HeaderLevel::Server),
-            (&["server", "location"], HeaderLevel::Location),
-        ];
-        for (adding, expected) in cases {
-            assert_eq!(header_level(&[&sighting(adding)]), Ok(expected), "{adding:?}");
+            if now_ms.saturating_sub(since_ms) >= STEADY_MS {
+                return;
+            }
+            tokio::time::sleep(POLL).await;
         }
-        let both = [&sighting(&["server"]), &sighting(&["location"])];
-        assert_eq!(header_level(&both).unwrap_err().code(), "NGINX_HEADERS_DROPPED");
-        let same = [&sighting(&["server"]), &sighting(&[])];
-        assert_eq!(header_level(&same), Ok(HeaderLevel::Server));
-    }
+    };
+    tokio::time::timeout(tools.reload_timeout, waiting).await.map_err(|_| {
+        let message = "nginx was reloaded and goes on answering by more than one configuration";
+        Failure::new(Code::NginxReloadNotApplied, message)
+    })
 }
+
+#[cfg(test)]
+#[path = "nginx_tests.rs"]
+mod tests;
