@@ -9,7 +9,6 @@ use std::time::Duration;
 use futures_channel::mpsc;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hostler_protocol::codec;
-use hostler_protocol::id::HostId;
 use hostler_protocol::message::{AttemptRef, Hello, ToAgent, ToController, close};
 use hostler_protocol::session::ChannelId;
 use hostler_protocol::session::controller::{CHANNELS_MAX, CONTROL, Core, Effect, Input};
@@ -40,8 +39,8 @@ enum Inward {
     /// The attempt is over without an outcome to acknowledge.
     Over(AttemptRef),
     NotTaken,
-    /// A certificate for a new key, or why there is none.
-    Renewed(Result<Vec<Vec<u8>>, Refused>),
+    /// A certificate for a new key, or why there is none; boxed, since it is rare and large.
+    Renewed(Box<Result<Vec<Vec<u8>>, Refused>>),
 }
 
 struct Writer {
@@ -58,7 +57,6 @@ struct Queues {
 struct Session {
     fleet: Arc<Fleet>,
     connection: Connection,
-    host: HostId,
     peer: PeerIdentity,
     core: Core,
     place: Place,
@@ -87,7 +85,7 @@ pub(super) async fn serve(fleet: Arc<Fleet>, connection: Connection, peer: PeerI
     metrics::gauge!("hostler_sessions").increment(1);
     let ended = session.run(&mut queues).await;
     metrics::gauge!("hostler_sessions").decrement(1);
-    tracing::info!(host.id = %session.host, reason = %ended, "a session ended");
+    tracing::info!(host.id = %session.peer.host(), reason = %ended, "a session ended");
     Box::pin(session.leave(queues)).await;
 }
 
@@ -96,8 +94,7 @@ async fn enter(
     connection: Connection,
     peer: PeerIdentity,
 ) -> Option<(Box<Session>, Queues)> {
-    let host = peer.host().clone();
-    let (place, orders) = fleet.agents.enter(&host, &connection).await;
+    let (place, orders) = fleet.agents.enter(peer.host(), &connection).await;
     // The revocation may have come between the handshake and the entry that its follower looks at.
     if !peer.holds(&fleet.app).await.unwrap_or(false) {
         connection.close(VarInt::from_u32(close::REVOKED), b"this host was revoked");
@@ -108,7 +105,6 @@ async fn enter(
     let session = Session {
         fleet,
         connection,
-        host,
         peer,
         core,
         place,
@@ -225,7 +221,8 @@ impl Session {
                 Some(Input::Timeout)
             }
             Inward::Renewed(answer) => {
-                let answer = answer.map_err(|refused| (refused.code.to_owned(), refused.message));
+                let answer =
+                    (*answer).map_err(|refused| (refused.code.to_owned(), refused.message));
                 Some(Input::Renewed { answer })
             }
         }
@@ -271,7 +268,7 @@ impl Session {
                     self.settle(report, false);
                 }
                 Effect::Progress { attempt, sequence, document } => {
-                    self.fleet.intake.progress(&self.host, &attempt, sequence, &document);
+                    self.fleet.intake.progress(self.peer.host(), &attempt, sequence, &document);
                 }
                 Effect::Finished { attempt, outcome } => {
                     let outcome = self.fleet.app.outcome(&outcome);
@@ -285,12 +282,12 @@ impl Session {
                 }
                 Effect::Renew { csr } => self.renew(csr),
                 Effect::Leaving { reason } => {
-                    tracing::info!(host.id = %self.host, reason, "an agent takes its leave");
+                    tracing::info!(host.id = %self.peer.host(), reason, "an agent takes its leave");
                 }
                 Effect::Close { code, reason } => {
                     if code == close::PROTOCOL {
                         metrics::counter!("hostler_protocol_errors_total").increment(1);
-                        tracing::warn!(host.id = %self.host, reason, "an agent broke the protocol");
+                        tracing::warn!(host.id = %self.peer.host(), reason, "an agent broke the protocol");
                     }
                     self.closing = Some((code, reason));
                 }
@@ -322,7 +319,7 @@ impl Session {
         let admission = match self.fleet.app.admit(self.peer.shown(), hello).await {
             Ok(admission) => admission,
             Err(error) => {
-                tracing::error!(%error, host.id = %self.host, "a session could not be entered");
+                tracing::error!(%error, host.id = %self.peer.host(), "a session could not be entered");
                 let reason = "the controller cannot take sessions just now".to_owned();
                 self.closing = Some((close::UNAVAILABLE, reason));
                 return;
@@ -333,7 +330,7 @@ impl Session {
         self.place.in_flight.store(running.len(), Ordering::SeqCst);
         self.slots = running.into_iter().collect();
         tracing::info!(
-            host.id = %self.host, epoch, agent.build = %hello.build,
+            host.id = %self.peer.host(), epoch, agent.build = %hello.build,
             source = %self.connection.remote_address(), "a session began"
         );
         let controller = self.fleet.app.controller.clone();
@@ -344,7 +341,7 @@ impl Session {
 
     fn report(&self, attempt: AttemptRef, outcome: hostler_protocol::job::Outcome) -> Report {
         let template = self.templates.get(&attempt).cloned();
-        Report { host: self.host.clone(), attempt, outcome, template }
+        Report { host: self.peer.host().clone(), attempt, outcome, template }
     }
 
     fn accepted(&self, attempt: AttemptRef) {
@@ -380,12 +377,12 @@ impl Session {
     }
 
     fn renew(&self, csr: Vec<u8>) {
-        let (fleet, mut inbox) = (self.fleet.clone(), self.inbox.clone());
+        let (fleet, mut inbox) = (Arc::clone(&self.fleet), self.inbox.clone());
         let shown = self.peer.shown().clone();
         tokio::spawn(async move {
             let answer = renewal::over_session(&fleet, &shown, &csr).await;
             // The session may be over: its successor asks again.
-            drop(inbox.send(Inward::Renewed(answer)).await);
+            drop(inbox.send(Inward::Renewed(Box::new(answer))).await);
         });
     }
 
@@ -420,9 +417,9 @@ impl Session {
             tracing::error!(%error, "unsent jobs wait for their host's next session");
         }
         if let Some(epoch) = self.epoch
-            && let Err(error) = app.disconnected(&self.host, epoch).await
+            && let Err(error) = app.disconnected(self.peer.host(), epoch).await
         {
-            tracing::error!(%error, host.id = %self.host, "a session's end could not be entered");
+            tracing::error!(%error, host.id = %self.peer.host(), "a session's end could not be entered");
         }
     }
 }

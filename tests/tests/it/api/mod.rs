@@ -6,6 +6,7 @@ mod caches;
 mod contract;
 mod environments;
 mod events;
+mod hosts;
 mod jobs;
 mod purges;
 mod rig;

@@ -105,6 +105,57 @@ fn what_cannot_be_undone_is_not_done_unasked() {
 }
 
 #[test]
+fn a_host_is_evicted_or_banned_and_never_both() {
+    let fake = Fake::start(|seen, _| match seen.method.as_str() {
+        "GET" => world(seen),
+        _ => Say::Json(200, super::samples::host("web1", false)),
+    });
+    let revoke = |option: &[&str]| {
+        let arguments = [&["host", "revoke", "web1", "--yes"], option].concat();
+        run(fake.port, &arguments)
+    };
+    for option in [&[][..], &["--evict"], &["--ban"]] {
+        let told = revoke(option).expect(0).stderr;
+        let word = if option == ["--ban"] { "banned" } else { "evicted" };
+        assert!(told.contains(word), "{option:?}: {told}");
+    }
+    let sent: Vec<_> = fake
+        .seen_as(&format!("POST /api/hosts/{HOST}/revoke"))
+        .into_iter()
+        .map(|seen| seen.body)
+        .collect();
+    let (evict, ban) = (r#"{"as":"evict"}"#, r#"{"as":"ban"}"#);
+    assert_eq!(sent, [evict, evict, ban]);
+    revoke(&["--evict", "--ban"]).expect(2);
+}
+
+#[test]
+fn a_host_shows_its_certificate_its_returns_and_its_clock() {
+    let shown = |name: &'static str, value: serde_json::Value| {
+        let fake = Fake::start(move |seen, _| {
+            if seen.target.contains(HOST) {
+                let host = super::samples::host("web1", true);
+                let host =
+                    super::samples::with(host, "recovered_at", json!("2026-01-31T12:00:00Z"));
+                return Say::Json(200, super::samples::with(host, name, value.clone()));
+            }
+            world(seen)
+        });
+        run(fake.port, &["host", "show", "web1"]).expect(0).stdout
+    };
+    let text = shown("recoveries", json!(0));
+    for line in ["Certificate until", "Renewed", "never", "within a second of the controller's"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(shown("recoveries", json!(1)).contains("once, 2026-01-31 12:00:00Z"));
+    assert!(shown("recoveries", json!(3)).contains("3 times, last 2026-01-31"));
+    assert!(shown("clock_skew_ms", json!(-75_000)).contains("1 min 15 s behind"));
+    assert!(shown("clock_skew_ms", json!(1_500)).contains("1.5 s ahead"));
+    assert!(shown("clock_skew_ms", json!(null)).contains('-'));
+    assert!(shown("state", json!("revoked")).contains("revoked"));
+}
+
+#[test]
 fn mistakes_on_the_command_line_are_usage_errors() {
     let fake = Fake::start(|seen, _| world(seen));
     for arguments in [
