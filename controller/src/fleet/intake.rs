@@ -1,7 +1,7 @@
 //! What sessions report, gathered: many sessions' words in one atomic unit.
 //!
-//! Each writer takes what has come while it wrote the last lot, so that nothing waits for a
-//! timer and a burst costs few units.
+//! Each writer takes what has come while it wrote the last lot, so that nothing but progress waits
+//! for a timer and a burst costs few units.
 
 use hostler_protocol::id::HostId;
 use hostler_protocol::message::AttemptRef;
@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::progress::{Lines, ProgressQueue};
 use crate::app::App;
 use crate::app::fleet::{Report, store_attempt};
-use crate::store::{self, SettleAnswer};
+use crate::store::{self, ProgressLine, SettleAnswer};
 
 /// Reports that may wait to be written, of each kind.
 const REPORTS_WAITING_MAX: usize = 4096;
@@ -41,7 +41,7 @@ impl Intake {
         let (accept, accepted) = mpsc::channel(REPORTS_WAITING_MAX);
         let (renew, renewals) = mpsc::channel(REPORTS_WAITING_MAX);
         let (progress, lines) = ProgressQueue::new();
-        tokio::spawn(settle_all(app.clone(), reports));
+        tokio::spawn(settle_all(app.clone(), reports, progress.clone()));
         tokio::spawn(accept_all(app.clone(), accepted));
         tokio::spawn(renew_all(app.clone(), renewals));
         tokio::spawn(write_progress(app.clone(), lines));
@@ -94,11 +94,19 @@ fn reply<A>(to: oneshot::Sender<Result<A, NotTaken>>, answer: Result<A, NotTaken
     drop(to.send(answer));
 }
 
-async fn settle_all(app: App, mut reports: mpsc::Receiver<Asked<Report, SettleAnswer>>) {
+async fn settle_all(
+    app: App,
+    mut reports: mpsc::Receiver<Asked<Report, SettleAnswer>>,
+    progress: ProgressQueue,
+) {
     let mut waiting = Vec::with_capacity(REPORTS_PER_UNIT_MAX);
     while reports.recv_many(&mut waiting, REPORTS_PER_UNIT_MAX).await > 0 {
         let (batch, askers): (Vec<Report>, Vec<_>) = waiting.drain(..).unzip();
-        match app.settle(batch.clone()).await {
+        // Asked for in one breath, and this first: where there is one writer they share a commit,
+        // and a job's last lines stand before its end.
+        let (lines, reports) = (progress.take(), batch.clone());
+        let ((), settled) = tokio::join!(write_lines(&app, lines), app.settle(reports));
+        match settled {
             Ok(answers) => {
                 for (asker, answer) in askers.into_iter().zip(answers) {
                     count(answer);
@@ -173,9 +181,13 @@ async fn renew_all(app: App, mut renewals: mpsc::Receiver<AttemptRef>) {
 
 async fn write_progress(app: App, mut lines: Lines) {
     while let Some(batch) = lines.next().await {
-        if let Err(error) = app.store.progress(&batch).await {
-            tracing::warn!(%error, lines = batch.len(), "progress could not be written");
-            metrics::counter!("hostler_progress_dropped_total").increment(batch.len() as u64);
-        }
+        write_lines(&app, batch).await;
+    }
+}
+
+async fn write_lines(app: &App, lines: Vec<ProgressLine>) {
+    if let Err(error) = app.store.progress(&lines).await {
+        tracing::warn!(%error, lines = lines.len(), "progress could not be written");
+        metrics::counter!("hostler_progress_dropped_total").increment(lines.len() as u64);
     }
 }

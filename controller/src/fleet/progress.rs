@@ -1,7 +1,11 @@
 //! Lines of progress on their way to the database: bounded, the oldest go first.
+//!
+//! They are gathered for a moment, and whoever settles an attempt takes what is waiting along: a
+//! short job's lines cost no unit of their own, and none is in the way of its outcome.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -11,6 +15,8 @@ use crate::store::ProgressLine;
 const LINES_WAITING_MAX: usize = 8192;
 /// Lines written in one unit.
 const LINES_PER_UNIT_MAX: usize = 500;
+/// How long lines wait for more: nobody who watches a job sees the difference.
+const GATHER: Duration = Duration::from_millis(25);
 
 type Waiting = Arc<Mutex<VecDeque<ProgressLine>>>;
 
@@ -47,21 +53,29 @@ impl ProgressQueue {
         // A bell that rings already will be heard.
         self.bell.try_send(()).ok();
     }
+
+    /// What waits, as much as goes into one unit.
+    pub(super) fn take(&self) -> Vec<ProgressLine> {
+        take(&self.waiting)
+    }
+}
+
+fn take(waiting: &Waiting) -> Vec<ProgressLine> {
+    let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+    let count = waiting.len().min(LINES_PER_UNIT_MAX);
+    waiting.drain(..count).collect()
 }
 
 impl Lines {
     /// The next lines, `None` when nobody can leave any more.
     pub(super) async fn next(&mut self) -> Option<Vec<ProgressLine>> {
         loop {
-            let batch: Vec<_> = {
-                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                let count = waiting.len().min(LINES_PER_UNIT_MAX);
-                waiting.drain(..count).collect()
-            };
+            let batch = take(&self.waiting);
             if !batch.is_empty() {
                 return Some(batch);
             }
             self.bell.recv().await?;
+            tokio::time::sleep(GATHER).await;
         }
     }
 }
