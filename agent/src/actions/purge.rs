@@ -93,7 +93,6 @@ impl Pages<'_> {
                 let nothing = FastcgiPurge { mode: spec.mode, ..self.wanted.nothing() };
                 return Ok((nothing, "there is no cache to purge".to_owned()));
             };
-            let begun = watch::begin(tools).await;
             let purge = Purge {
                 tools,
                 cache,
@@ -105,7 +104,8 @@ impl Pages<'_> {
                 cancel,
             };
             let told = |pages| tell(format!("{pages} pages made anew"));
-            let mut purged = Box::pin(purge.run(bin, told)).await?;
+            let ready = watch::begin(tools);
+            let (mut purged, begun) = Box::pin(purge.run(bin, ready, told)).await?;
             purged.result.mode = spec.mode;
             if !spec.dry_run {
                 let mode = self.treatment.mode;

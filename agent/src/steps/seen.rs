@@ -27,7 +27,10 @@ pub async fn unseen(
         keys.retain(|key| !seen.contains(key));
         keys
     };
-    let keys: Vec<_> = pages.iter().take(PROBED_URLS_MAX).map(keys).collect();
+    let keys: Vec<Vec<_>> = pages.iter().take(PROBED_URLS_MAX).map(keys).collect();
+    if keys.iter().all(Vec::is_empty) {
+        return Ok(vec![false; keys.len()]);
+    }
     blocking(move || keys.iter().map(|keys| stored(&cache, keys)).collect()).await
 }
 

@@ -74,30 +74,40 @@ pub struct Purged {
 
 impl Purge<'_> {
     /// Purges, or counts; `bin` names where entries are set aside, `tell` hears of pages that were
-    /// made anew.
+    /// made anew. No entry is touched before `ready` is; what that gave is handed back.
     ///
     /// # Errors
     /// `FILE_FAILED` and its like, `CACHE_FORMAT_UNKNOWN`, `CANCELLED`, `SPEC_INVALID` for more
     /// pages than are made anew at once.
-    pub async fn run(&self, bin: String, tell: impl FnMut(usize)) -> Result<Purged, Failure> {
+    pub async fn run<R>(
+        &self,
+        bin: String,
+        ready: impl Future<Output = R>,
+        tell: impl FnMut(usize),
+    ) -> Result<(Purged, R), Failure> {
         let hard = self.treatment.mode == PurgeMode::Hard || self.dry_run;
-        let mut purged = if self.wanted.all && hard {
+        let (mut purged, readied) = if self.wanted.all && hard {
+            let readied = ready.await;
             let (cache, cancel) = (self.cache.clone(), self.cancel.clone());
             let result = all::all(self.tools, bin, cancel, cache, self.dry_run).await?;
-            Purged { result, ..Purged::default() }
+            (Purged { result, ..Purged::default() }, readied)
         } else {
-            self.selected(tell).await?
+            let (before, readied) = tokio::join!(self.peek(), ready);
+            (self.selected(before, tell).await?, readied)
         };
         let result = &mut purged.result;
         result.mode = self.treatment.asked;
         let noted = result.mode_note.take();
         let notes: Vec<_> = self.treatment.notes.iter().cloned().chain(noted).collect();
         result.mode_note = (!notes.is_empty()).then(|| notes.join("; "));
-        Ok(purged)
+        Ok((purged, readied))
     }
 
-    async fn selected(&self, tell: impl FnMut(usize)) -> Result<Purged, Failure> {
-        let before = self.peek().await;
+    async fn selected(
+        &self,
+        before: Vec<Peek>,
+        tell: impl FnMut(usize),
+    ) -> Result<Purged, Failure> {
         let unseen = match self.live {
             Some(live) => {
                 let (format, spoken) = (self.matcher.format(), live.origin.scheme());

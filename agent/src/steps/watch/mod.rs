@@ -65,7 +65,8 @@ pub struct Purged {
     pub varies: bool,
 }
 
-/// Looks what is under way. To be called right before the first entry is touched.
+/// Looks what is under way. To be called right before the first entry is touched; a page that is
+/// asked for from then on is made of what is there now.
 pub async fn begin(tools: &Tools) -> Begun {
     let began_us = tools.clock.now_us();
     Begun { began_us, open: open(tools).await }
