@@ -9,11 +9,12 @@ for_what=${1:-test}
 wanted=(
   "cc gcc" "make make" "git git" "curl curl" "openssl openssl" "setpriv util-linux"
   "/usr/sbin/nginx nginx-light" "/usr/sbin/php-fpm* php-fpm" "redis-server redis-server"
+  "/usr/bin/ansible-playbook ansible-core"
 )
 case $for_what in
   demo) ;;
   test | bench)
-    wanted+=("/usr/lib/postgresql/*/bin/postgres postgresql" "python3 python3" "/usr/lib/python3*/venv/__init__.py python3-venv" "/usr/bin/ansible-playbook ansible-core")
+    wanted+=("/usr/lib/postgresql/*/bin/postgres postgresql" "python3 python3" "/usr/lib/python3*/venv/__init__.py python3-venv")
     ;;
   *) echo "usage: $0 [demo|test|bench]" >&2; exit 2 ;;
 esac

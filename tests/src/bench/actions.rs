@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use hostler_agent::actions::{ActionSettings, Actions, JobContext, ProgressSink};
 use hostler_agent::clock::Clock;
+use hostler_agent::host::ansible::Ansible;
 use hostler_agent::policy::Policy;
 use hostler_protocol::id::{EnvironmentId, JobId};
 use hostler_protocol::job::{
-    AppKind, CacheSet, EnvironmentDoc, FactsResult, FactsSpec, FastcgiDoc, HealthDoc, JobSpec,
-    KEY_FORMAT_DEFAULT, NginxDoc, OutcomeState, PurgeMode, PurgeResult, PurgeScope, PurgeSpec,
-    RedisDoc, ToggleSpec,
+    AppKind, CacheSet, EnvironmentDoc, Executor, FactsResult, FactsSpec, FastcgiDoc, HealthDoc,
+    JobDoc, JobSpec, KEY_FORMAT_DEFAULT, NginxDoc, OutcomeState, PurgeMode, PurgeResult,
+    PurgeScope, PurgeSpec, RedisDoc, ToggleSpec, WarmResult, WarmSpec,
 };
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::mpsc;
@@ -23,6 +24,7 @@ use crate::servers::php::PhpFpm;
 use crate::servers::write;
 
 const PROGRESS_LINES: usize = 256;
+const PLAYBOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ansible");
 
 /// nginx, PHP-FPM and the agent's actions.
 #[derive(Debug)]
@@ -58,7 +60,13 @@ impl ActionHost {
             nginx_error_log: nginx.dir().join("error.log"),
             ..Policy::default()
         };
-        let settings = ActionSettings { state_dir: dir.join("agent"), ..Default::default() };
+        let state_dir = dir.join("agent");
+        let ansible = Ansible {
+            playbook_dir: std::fs::canonicalize(PLAYBOOKS)?,
+            runs_dir: state_dir.join("runs"),
+            ..Ansible::default()
+        };
+        let settings = ActionSettings { state_dir, ansible, ..Default::default() };
         let actions = Actions::new(policy, settings, Clock::system());
         Ok(Self { actions, nginx, php, dir: dir.to_owned(), jobs: 0.into() })
     }
@@ -119,14 +127,27 @@ impl ActionHost {
             health: HealthDoc { path: "/".to_owned(), status: 200, timeout_ms: 5_000 },
             executor: None,
         };
-        self.run(JobSpec::EnvCacheToggle(ToggleSpec {
-            environment: environment.clone(),
-            fastcgi_enabled: Some(true),
-            redis_enabled: None,
-            generation: 1,
-        }))
-        .await?;
+        self.toggle_by(Executor::Native, &environment, true).await?;
         Ok(environment)
+    }
+
+    /// Switches a page cache; says how many seconds that took with its proof.
+    ///
+    /// # Errors
+    /// If it does not succeed.
+    pub async fn toggle_by(
+        &self,
+        executor: Executor,
+        environment: &EnvironmentDoc,
+        enabled: bool,
+    ) -> Res<f64> {
+        let spec = JobSpec::EnvCacheToggle(ToggleSpec {
+            environment: environment.clone(),
+            fastcgi_enabled: Some(enabled),
+            redis_enabled: None,
+            generation: self.next(),
+        });
+        Ok(self.run(JobDoc { executor, spec }).await?.0)
     }
 
     /// The same environment with Redis keys of its own and nothing else to purge.
@@ -167,7 +188,49 @@ impl ActionHost {
     ) -> Res<(f64, PurgeResult)> {
         let environment = environment.clone();
         let spec = PurgeSpec { environment, caches, scope, mode, dry_run: false };
-        let (secs, result) = self.run(JobSpec::CachePurge(spec)).await?;
+        let (secs, result) = self.run(JobSpec::CachePurge(spec).into()).await?;
+        Ok((secs, serde_json::from_value(result)?))
+    }
+
+    /// Purges one page, which has to be stored, and checks that it was removed; says how many
+    /// seconds it took.
+    ///
+    /// # Errors
+    /// If it does not succeed.
+    pub async fn purge_page_by(
+        &self,
+        executor: Executor,
+        environment: &EnvironmentDoc,
+        uri: &str,
+    ) -> Res<f64> {
+        let spec = JobSpec::CachePurge(PurgeSpec {
+            environment: environment.clone(),
+            caches: CacheSet { fastcgi: true, redis: false },
+            scope: PurgeScope::Urls { urls: vec![format!("http://{}{uri}", environment.domain)] },
+            mode: PurgeMode::Hard,
+            dry_run: false,
+        });
+        let (secs, result) = self.run(JobDoc { executor, spec }).await?;
+        let result: PurgeResult = serde_json::from_value(result)?;
+        match result.fastcgi.map(|purged| purged.removed) {
+            Some(1) => Ok(secs),
+            other => Err(format!("{uri}: {other:?} entries were removed, not one").into()),
+        }
+    }
+
+    /// Warms pages; says how many seconds it took.
+    ///
+    /// # Errors
+    /// If it does not succeed.
+    pub async fn warm(
+        &self,
+        environment: &EnvironmentDoc,
+        urls: Vec<String>,
+    ) -> Res<(f64, WarmResult)> {
+        let environment = environment.clone();
+        let wanted_at_us = Clock::system().now_us();
+        let spec = WarmSpec { environment, urls, wanted_at_us, sent_at_us: None };
+        let (secs, result) = self.run(JobSpec::CacheWarm(spec).into()).await?;
         Ok((secs, serde_json::from_value(result)?))
     }
 
@@ -177,7 +240,7 @@ impl ActionHost {
     /// If it does not succeed.
     pub async fn facts(&self, environment: &EnvironmentDoc) -> Res<(f64, FactsResult)> {
         let spec = FactsSpec { environment: environment.clone() };
-        let (secs, result) = self.run(JobSpec::CacheFacts(spec)).await?;
+        let (secs, result) = self.run(JobSpec::CacheFacts(spec).into()).await?;
         Ok((secs, serde_json::from_value(result)?))
     }
 
@@ -205,7 +268,7 @@ impl ActionHost {
         self.jobs.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
     }
 
-    async fn run(&self, spec: JobSpec) -> Res<(f64, serde_json::Value)> {
+    async fn run(&self, doc: JobDoc) -> Res<(f64, serde_json::Value)> {
         // Nobody reads the progress: what does not fit is dropped, as with a slow controller.
         let (progress, _lines) = mpsc::channel(PROGRESS_LINES);
         let context = JobContext {
@@ -214,7 +277,7 @@ impl ActionHost {
             progress: ProgressSink(progress),
         };
         let watch = Watch::start();
-        let outcome = self.actions.run(spec.into(), context).await;
+        let outcome = self.actions.run(doc, context).await;
         let secs = watch.secs();
         match (outcome.state, outcome.result, outcome.error) {
             (OutcomeState::Succeeded, Some(result), _) => Ok((secs, result)),

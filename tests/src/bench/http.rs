@@ -9,6 +9,7 @@ use super::Res;
 /// An open connection.
 #[derive(Debug)]
 pub struct Visitor {
+    address: SocketAddr,
     stream: BufReader<TcpStream>,
     host: String,
 }
@@ -42,16 +43,20 @@ impl Answer {
     }
 }
 
+fn open(address: SocketAddr) -> Res<BufReader<TcpStream>> {
+    let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    Ok(BufReader::new(stream))
+}
+
 impl Visitor {
     /// Connects to a server and asks it for `host`.
     ///
     /// # Errors
     /// If nobody listens there.
     pub fn connect(address: SocketAddr, host: &str) -> Res<Self> {
-        let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Self { stream: BufReader::new(stream), host: host.to_owned() })
+        Ok(Self { address, stream: open(address)?, host: host.to_owned() })
     }
 
     /// GET.
@@ -87,7 +92,12 @@ impl Visitor {
             request.push_str("\r\n");
         }
         self.stream.get_mut().write_all(request.as_bytes())?;
-        self.answer()
+        let answer = self.answer()?;
+        // A server lets a connection carry so many requests and then another one has to be made.
+        if answer.header("Connection") == Some("close") {
+            self.stream = open(self.address)?;
+        }
+        Ok(answer)
     }
 
     fn answer(&mut self) -> Res<Answer> {

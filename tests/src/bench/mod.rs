@@ -10,6 +10,7 @@
 pub mod actions;
 pub mod cache_files;
 pub mod clock;
+pub mod crowd;
 pub mod http;
 pub mod process;
 pub mod queue;

@@ -1,6 +1,11 @@
 //! Other programs run to their end, and what the system says of those that run.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::Res;
 
@@ -45,4 +50,69 @@ pub fn status_kb(pid: u32, field: &str) -> Res<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     let figure = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     figure.ok_or_else(|| format!("no {field} in /proc/{pid}/status").into())
+}
+
+/// How often the memory of others is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Watches what programs started from now on by this process, and by those, take together.
+#[derive(Debug)]
+pub struct Descendants {
+    stop: Arc<AtomicBool>,
+    watch: JoinHandle<(u64, usize)>,
+}
+
+impl Descendants {
+    /// Begins; whoever runs already is not counted.
+    #[must_use]
+    pub fn watch() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let own = std::process::id();
+        let before = below(own);
+        let over = stop.clone();
+        let watch = std::thread::spawn(move || {
+            let (mut most_kb, mut seen) = (0, BTreeSet::new());
+            while !over.load(Ordering::Relaxed) {
+                let others: BTreeSet<u32> = below(own).difference(&before).copied().collect();
+                most_kb = most_kb.max(others.iter().filter_map(|pid| shared_kb(*pid)).sum());
+                seen.extend(others);
+                std::thread::sleep(LOOK);
+            }
+            (most_kb, seen.len())
+        });
+        Self { stop, watch }
+    }
+
+    /// Ends: the most kilobytes they had at one time, what they share counted once, and how many
+    /// there were.
+    ///
+    /// # Errors
+    /// If the watch broke.
+    pub fn finish(self) -> Res<(u64, usize)> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.watch.join().map_err(|_| "the watch over other programs panicked".into())
+    }
+}
+
+/// Every process below one.
+fn below(pid: u32) -> BTreeSet<u32> {
+    let mut all = BTreeSet::new();
+    let mut waiting = vec![pid];
+    while let Some(pid) = waiting.pop() {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        for task in tasks {
+            let children = std::fs::read_to_string(task.path().join("children"));
+            let children = children.unwrap_or_default();
+            let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+            waiting.extend(children.filter(|pid| all.insert(*pid)));
+        }
+    }
+    all
+}
+
+/// A process's share of the memory it has, what it shares with others divided among them.
+fn shared_kb(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    line.split_whitespace().next()?.parse().ok()
 }

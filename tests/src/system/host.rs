@@ -10,6 +10,9 @@ use crate::servers::php::PhpFpm;
 use crate::servers::redis::Redis;
 use crate::servers::{Process, ServerError, command, directory, write};
 
+/// The repository's playbooks, which a package puts elsewhere.
+const PLAYBOOKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../ansible");
+
 /// A machine as an operator has it, on loopback.
 #[derive(Debug)]
 pub struct Host {
@@ -36,6 +39,7 @@ impl Host {
             dir: directory("host")?,
         };
         write(&host.policy_file(), &host.policy()?)?;
+        write(&host.config_file(), &format!("playbook_dir = {PLAYBOOKS:?}\n"))?;
         write(&host.password_file(), "correct-horse\n")?;
         std::fs::set_permissions(host.password_file(), std::fs::Permissions::from_mode(0o600))
             .map_err(|error| ServerError::new("closing the password file", error))?;
@@ -67,6 +71,10 @@ impl Host {
 
     fn policy_file(&self) -> PathBuf {
         self.dir.path().join("policy.toml")
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.dir.path().join("agent.toml")
     }
 
     /// The file with the Redis password.
@@ -114,6 +122,7 @@ impl Host {
         let mut start = command(program("hostler-agent")?);
         start.arg("run").arg("--state-dir").arg(self.state_dir());
         start.arg("--policy").arg(self.policy_file());
+        start.arg("--config").arg(self.config_file());
         self.agent = Some(Process::start("the agent", &mut start, &self.agent_log_file())?);
         Ok(())
     }

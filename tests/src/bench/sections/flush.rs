@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::bench::clock::Watch;
 use crate::bench::report::{Row, Table};
-use crate::bench::stats::{Samples, time, times};
+use crate::bench::stats::{Samples, median, time, times};
 use crate::bench::{Res, Scale, rivals};
 use crate::servers::redis::Redis;
 
@@ -23,7 +23,8 @@ struct Felt {
 }
 
 pub(super) async fn measure(_dir: &Path, scale: Scale) -> Res<Table> {
-    let (foreign, own) = (scale.pick(1_000_000, 50_000), scale.pick(100_000, 5_000));
+    let foreign = scale.pick(1_000_000, 50_000);
+    let sizes = [(scale.pick(100_000, 5_000), 3), (scale.pick(1_000_000, 10_000), 1)];
     let server = Redis::start(None, "")?;
     let url = format!("redis://127.0.0.1:{}/0", server.port);
     let mut connection = rivals::redis::connect(&url)?;
@@ -33,55 +34,73 @@ pub(super) async fn measure(_dir: &Path, scale: Scale) -> Res<Table> {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let calm = calm.finish()?;
 
-    let (mut ours, mut worst) = (Vec::new(), 0.0_f64);
-    for _ in 0..scale.pick(3, 2) {
+    let mut table = Table::new(format!("Flush of Redis keys beside {foreign} foreign ones"));
+    for (own, runs) in sizes {
+        let ours = ours(&url, &mut connection, (own, foreign), runs).await?;
         rivals::redis::fill(&mut connection, PREFIX, own)?;
-        let target = Target::parse(&url).ok_or("a URL the agent does not read")?;
-        let neighbour = rivals::redis::Neighbour::start(&url)?;
-        let watch = Watch::start();
-        let mut agent = Connection::open(&target).await?;
-        let removed = agent.remove_prefix(PREFIX, false, &CancellationToken::new(), |_| {}).await?;
-        let took = watch.secs();
-        let neighbour = neighbour.finish()?;
-        let left = rivals::redis::keys(&mut connection)?;
-        if removed.removed != own as u64 || left != foreign {
-            return Err(format!("{} of {own} keys removed, {left} left", removed.removed).into());
-        }
-        worst = worst.max(neighbour.worst());
-        ours.push(Felt { neighbour, took, left });
+        let script =
+            felt(&url, &mut connection, |redis| rivals::redis::flush_by_script(redis, PREFIX))?;
+        compare(&mut table, own, &ours, &script);
     }
-
-    rivals::redis::fill(&mut connection, PREFIX, own)?;
-    let script =
-        felt(&url, &mut connection, |redis| rivals::redis::flush_by_script(redis, PREFIX))?;
-    rivals::redis::fill(&mut connection, PREFIX, own)?;
     let database = felt(&url, &mut connection, rivals::redis::flush_database)?;
-
-    let mut table = Table::new(format!("Flush of {own} Redis keys beside {foreign} foreign ones"));
-    let took = crate::bench::stats::median(ours.iter().map(|felt| felt.took).collect());
-    let p99 = ours.iter().map(|felt| felt.neighbour.p99()).fold(0.0, f64::max);
-    for (name, rival) in [("KEYS and DEL in a script", &script), ("FLUSHDB", &database)] {
-        let rival_worst = rival.neighbour.worst();
-        table.row(
-            Row::new("worst stall of a neighbour", time(worst))
-                .against(format!("{name} {}", time(rival_worst)), times(rival_worst / worst))
-                .aim("≤ 50 ms", worst <= STALL_SECS_MAX),
-        );
-    }
-    table.row(Row::new("p99 of the neighbour's reads meanwhile", time(p99)));
+    let stall = time(database.neighbour.worst());
     table.row(
-        Row::new("the flush itself", time(took))
-            .against(format!("KEYS and DEL {}", time(script.took)), times(script.took / took)),
+        Row::new("FLUSHDB of the foreign keys alone", "").against(format!("stall {stall}"), ""),
     );
     table.note(format!(
         "The neighbour reads one key every half millisecond; with nobody flushing its p99 was {} \
          and its worst read {}. FLUSHDB left {} keys of {foreign} foreign ones; the others left \
-         all of them.",
+         all of them. The script does KEYS and DEL.",
         time(calm.p99()),
         time(calm.worst()),
         database.left,
     ));
     Ok(table)
+}
+
+/// Hostler's flushes of as many own keys beside as many foreign ones.
+async fn ours(
+    url: &str,
+    connection: &mut redis::Connection,
+    (own, foreign): (usize, usize),
+    runs: usize,
+) -> Res<Vec<Felt>> {
+    let target = Target::parse(url).ok_or("a URL the agent does not read")?;
+    let mut all = Vec::new();
+    for _ in 0..runs {
+        rivals::redis::fill(connection, PREFIX, own)?;
+        let neighbour = rivals::redis::Neighbour::start(url)?;
+        let watch = Watch::start();
+        let mut agent = Connection::open(&target).await?;
+        let removed = agent.remove_prefix(PREFIX, false, &CancellationToken::new(), |_| {}).await?;
+        let took = watch.secs();
+        let neighbour = neighbour.finish()?;
+        let left = rivals::redis::keys(connection)?;
+        if removed.removed != own as u64 || left != foreign {
+            return Err(format!("{} of {own} keys removed, {left} left", removed.removed).into());
+        }
+        all.push(Felt { neighbour, took, left });
+    }
+    Ok(all)
+}
+
+fn compare(table: &mut Table, own: usize, ours: &[Felt], script: &Felt) {
+    let most = |figure: fn(&Samples) -> f64| {
+        ours.iter().map(|felt| figure(&felt.neighbour)).fold(0.0, f64::max)
+    };
+    let (worst, p99) = (most(Samples::worst), most(Samples::p99));
+    let took = median(ours.iter().map(|felt| felt.took).collect());
+    let rival = script.neighbour.worst();
+    table.row(
+        Row::new(format!("{own} keys: worst stall of a neighbour"), time(worst))
+            .against(format!("script {}", time(rival)), times(rival / worst))
+            .aim("≤ 50 ms", worst <= STALL_SECS_MAX),
+    );
+    table.row(Row::new(format!("{own} keys: p99 of its reads meanwhile"), time(p99)));
+    table.row(
+        Row::new(format!("{own} keys: the flush itself"), time(took))
+            .against(format!("script {}", time(script.took)), times(script.took / took)),
+    );
 }
 
 fn felt(

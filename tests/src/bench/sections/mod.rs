@@ -1,5 +1,6 @@
 //! The parts of the benchmark, each a table.
 
+mod executors;
 mod floor;
 mod flush;
 mod footprint;
@@ -9,6 +10,7 @@ mod queue;
 mod request;
 mod scan;
 mod traps;
+mod warm;
 
 use std::path::Path;
 
@@ -16,8 +18,19 @@ use super::report::Table;
 use super::{Res, Scale};
 
 /// The parts, in the order they run.
-pub const NAMES: &[&str] =
-    &["floor", "request", "purge", "scan", "modes", "traps", "flush", "queue", "footprint"];
+pub const NAMES: &[&str] = &[
+    "floor",
+    "request",
+    "purge",
+    "scan",
+    "modes",
+    "traps",
+    "executors",
+    "warm",
+    "flush",
+    "queue",
+    "footprint",
+];
 
 /// Runs one part; `dir` is its own, empty, and removed afterwards.
 ///
@@ -30,6 +43,8 @@ pub async fn run(name: &str, dir: &Path, scale: Scale) -> Res<Table> {
         "scan" => scan::measure(dir, scale).await,
         "modes" => modes::measure(dir, scale).await,
         "traps" => traps::measure(dir).await,
+        "executors" => executors::measure(dir, scale).await,
+        "warm" => warm::measure(dir, scale).await,
         "flush" => flush::measure(dir, scale).await,
         "queue" => queue::measure(dir, scale).await,
         "request" => request::measure(dir, scale).await,

@@ -10,7 +10,7 @@ use crate::bench::process::cpu_secs;
 use crate::bench::report::{Row, Table};
 use crate::bench::rivals::grep;
 use crate::bench::rivals::header_scan::HeaderScan;
-use crate::bench::stats::{median, time, times};
+use crate::bench::stats::{Samples, median, time, times};
 use crate::bench::{Res, Scale, cache_files};
 
 /// Small pages: one block each, so that a million fit everywhere.
@@ -19,6 +19,8 @@ const PAGE_BYTES: usize = 512;
 const DISK_BYTES_PER_PAGE: u64 = 4_500;
 /// Free space no run may eat into.
 const FREE_BYTES_MIN: u64 = 6_000_000_000;
+/// Pages purged by URL first, each on its own.
+const URLS: usize = 50;
 const FASTCGI: CacheSet = CacheSet { fastcgi: true, redis: false };
 
 pub(super) async fn measure(dir: &Path, scale: Scale) -> Res<Table> {
@@ -65,6 +67,7 @@ struct Sized<'a> {
 impl Sized<'_> {
     async fn measure(&self, table: &mut Table, scale: Scale) -> Res<()> {
         let cache = self.fill()?;
+        self.one_url(table, &cache).await?;
         self.facts(table, &cache, scale).await?;
         self.prefix(table, &cache).await?;
         self.tag(table, &cache).await
@@ -78,6 +81,29 @@ impl Sized<'_> {
         Ok(cache)
     }
 
+    /// Runs before the others: the counts below are of what it leaves.
+    async fn one_url(&self, table: &mut Table, cache: &Path) -> Res<()> {
+        let mut took = Vec::new();
+        for number in 0..URLS {
+            let urls = vec![format!("http://{}{}", self.site.domain, cache_files::uri(number))];
+            let (secs, removed) = self.purge(PurgeScope::Urls { urls }).await?;
+            if removed != 1 {
+                return Err(format!("page {number}: {removed} entries were removed").into());
+            }
+            took.push(secs);
+        }
+        let key = cache_files::key(&self.site.domain, &cache_files::uri(URLS));
+        let grep_secs = grep::purge_one(cache, &key)?;
+        let (took, what) = (Samples::new(took), format!("purge of one URL of {}", self.pages));
+        let ratio = grep_secs / took.p50();
+        table.row(
+            Row::new(what, time(took.p50()))
+                .against(format!("`grep -rl`, `xargs rm` {}", time(grep_secs)), times(ratio))
+                .aim("≤ 1 ms", took.p50() <= 0.001),
+        );
+        Ok(())
+    }
+
     async fn facts(&self, table: &mut Table, cache: &Path, scale: Scale) -> Res<()> {
         let runs = if self.pages > 500_000 { 2 } else { scale.pick(5, 2) };
         // The first of each only warms the page cache.
@@ -89,7 +115,7 @@ impl Sized<'_> {
             let between = cpu_secs()?;
             let (_, facts) = self.host.facts(self.site).await?;
             let after = cpu_secs()?;
-            if facts.entries != self.pages as u64 || entries != facts.entries {
+            if facts.entries != (self.pages - URLS - 1) as u64 || entries != facts.entries {
                 return Err(format!("{entries} and {facts:?} of {} pages", self.pages).into());
             }
             theirs.push(secs);

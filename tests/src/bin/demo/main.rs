@@ -1,5 +1,11 @@
 //! `make demo`: the main job on the embedded default, against real nginx, PHP-FPM and Redis on
-//! loopback. Everything it starts has its own directory and ports and ends with it.
+//! loopback; then what visitors see of each kind of purge, the same toggle by both executors, and a
+//! host that comes back after its certificate has ended. Everything it starts has its own directory
+//! and ports and ends with it.
+
+mod executors;
+mod identity;
+mod modes;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -72,18 +78,8 @@ fn run(teller: &Teller) -> Result<(), ServerError> {
     status(teller, &site, "after the purge")?;
     status(teller, &site, "and again")?;
 
-    teller
-        .say("purging everything, by the command line: hostler cache purge shop/production --wait");
-    let out = command(program("hostler")?)
-        .args(["cache", "purge", "shop/production", "--wait"])
-        .env("HOSTLER_SERVER", format!("http://127.0.0.1:{}", system.controller.api_port))
-        .output()
-        .map_err(|error| ServerError::new("running hostler", error))?;
-    teller.show(&String::from_utf8_lossy(&out.stderr));
-    teller.show(&String::from_utf8_lossy(&out.stdout));
-    if !out.status.success() {
-        return Err(ServerError(format!("hostler ended with {}", out.status)));
-    }
+    teller.say("purging everything, by the command line");
+    hostler(teller, &system.controller, &["cache", "purge", "shop/production", "--wait"])?;
     status(teller, &site, "after the purge")?;
     status(teller, &site, "and again")?;
     let left: Vec<String> = redis::cmd("KEYS")
@@ -94,9 +90,42 @@ fn run(teller: &Teller) -> Result<(), ServerError> {
     if left != ["other:post:1"] {
         return Err(ServerError("the purge took the wrong Redis keys".to_owned()));
     }
+    modes::show(teller, &system)?;
+    executors::show(teller, &system, &site)?;
+    identity::show(teller)?;
     stay(teller, &system, &site)?;
     teller.say("done; stopping everything");
     Ok(())
+}
+
+/// Runs the command line and shows what it says.
+fn hostler(
+    teller: &Teller,
+    controller: &Controller,
+    arguments: &[&str],
+) -> Result<(), ServerError> {
+    let told = quietly(teller, controller, arguments)?;
+    teller.show(&told);
+    Ok(())
+}
+
+/// The same, and what it says is given back.
+fn quietly(
+    teller: &Teller,
+    controller: &Controller,
+    arguments: &[&str],
+) -> Result<String, ServerError> {
+    teller.show(&format!("$ hostler {}", arguments.join(" ")));
+    let out = command(program("hostler")?)
+        .args(arguments)
+        .env("HOSTLER_SERVER", format!("http://127.0.0.1:{}", controller.api_port))
+        .output()
+        .map_err(|error| ServerError::new("running hostler", error))?;
+    let told = String::from_utf8_lossy(&[out.stderr, out.stdout].concat()).into_owned();
+    if out.status.success() {
+        return Ok(told);
+    }
+    Err(ServerError(format!("hostler ended with {}:\n{told}", out.status)))
 }
 
 fn set(redis: &mut redis::Connection, key: &str) -> Result<(), ServerError> {
