@@ -65,7 +65,7 @@ impl Stand {
         let dir = directory("stand").unwrap();
         std::fs::create_dir(nginx.dir().join("cache")).unwrap();
         let faults = Faults::armed();
-        let actions = actions(&nginx, dir.path(), &faults, ansible(dir.path()));
+        let actions = actions(&nginx, &[dir.path()], &faults, ansible(dir.path()));
         let (generation, sites) = Default::default();
         Self { nginx, faults, actions, php, dir, generation, sites }
     }
@@ -79,7 +79,13 @@ impl Stand {
 
     /// From now on playbooks are run like that.
     pub(crate) fn use_ansible(&mut self, ansible: Ansible) {
-        self.actions = actions(&self.nginx, self.dir.path(), &self.faults, ansible);
+        self.actions = actions(&self.nginx, &[self.dir.path()], &self.faults, ansible);
+    }
+
+    /// From now on the agent may work below `root` too.
+    pub(crate) fn permit(&mut self, root: &Path) {
+        let roots = [self.dir.path(), root];
+        self.actions = actions(&self.nginx, &roots, &self.faults, ansible(self.dir.path()));
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -364,15 +370,18 @@ pub(crate) fn ansible(dir: &Path) -> Ansible {
     Ansible { playbook_dir, runs_dir: dir.join("state/runs"), ..Ansible::default() }
 }
 
-fn actions(nginx: &Nginx, dir: &Path, faults: &Faults, ansible: Ansible) -> Actions {
+/// The agent's own files are in the first of its roots.
+fn actions(nginx: &Nginx, dirs: &[&Path], faults: &Faults, ansible: Ansible) -> Actions {
+    let mut roots = vec![nginx.dir().to_owned()];
+    roots.extend(dirs.iter().map(|dir| (*dir).to_owned()));
     let policy = Policy {
-        roots: vec![nginx.dir().to_owned(), dir.to_owned()],
+        roots,
         nginx_command: nginx.command_line().unwrap(),
         nginx_pid_file: nginx.pid_file(),
         nginx_error_log: nginx.dir().join("error.log"),
         ..Policy::default()
     };
-    let (state_dir, faults) = (dir.join("state"), faults.clone());
+    let (state_dir, faults) = (dirs[0].join("state"), faults.clone());
     let reload_secs_max = RELOAD_SECS_MAX;
     let settings = ActionSettings { state_dir, reload_secs_max, ansible, faults };
     Actions::new(policy, settings, Clock::system())
