@@ -3,6 +3,7 @@
 
 mod database;
 mod enrolment;
+mod executors;
 mod faults;
 mod identity;
 mod main_job;
