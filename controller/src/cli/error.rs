@@ -1,5 +1,4 @@
-//! Why a command could not do its work, and how that is told: a sentence, a hint, the code and
-//! the request's id.
+//! Why a command could not do its work, what that means for the exit code, and what may help.
 
 use std::io;
 use std::path::PathBuf;
@@ -7,7 +6,6 @@ use std::path::PathBuf;
 use hostler_controller::views::Problem;
 
 use super::exit::Exit;
-use super::output::{Output, clean};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +129,8 @@ impl CliError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    /// What the reader could do about it.
+    pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownName { suggestion: Some(name), .. } => {
                 Some(format!("did you mean `{name}`?"))
@@ -172,46 +171,6 @@ impl CliError {
             | Self::Output(_) => None,
         }
     }
-
-    /// Tells a person on stderr what went wrong; answers the exit code.
-    pub(super) fn report(&self, out: &Output) -> Exit {
-        let exit = self.exit();
-        if exit != Exit::Ok {
-            out.say(&self.told(&out.red("error:")));
-        }
-        exit
-    }
-
-    fn told(&self, label: &str) -> String {
-        let mut text = format!("{label} {}", clean(&self.to_string()));
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            text.push_str(&format!("\n  because: {}", clean(&cause.to_string())));
-            source = cause.source();
-        }
-        if let Self::Problem(problem) = self {
-            for field in &problem.errors {
-                let place = clean(&field.pointer);
-                // The sentence itself, when there is only one thing wrong.
-                if field.detail == problem.detail {
-                    text.push_str(&format!("\n  at: {place}"));
-                } else {
-                    text.push_str(&format!("\n  {place}: {}", clean(&field.detail)));
-                }
-            }
-        }
-        if let Some(hint) = self.hint() {
-            text.push_str(&format!("\n  hint: {}", clean(&hint)));
-        }
-        if let Self::Problem(problem) = self {
-            text.push_str(&format!(
-                "\n  code: {}, request: {}",
-                clean(&problem.code),
-                clean(&problem.instance)
-            ));
-        }
-        text
-    }
 }
 
 fn noun(kind: &str) -> &str {
@@ -235,14 +194,6 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_is_told_with_code_and_request() {
-        assert_eq!(
-            problem(404, "NOT_FOUND").told("error:"),
-            "error: No site has this id.\n  code: NOT_FOUND, request: req_01kah2m3n4p5q6r7s8t9v0w1x2"
-        );
-    }
-
-    #[test]
     fn each_status_has_its_exit_code() {
         for (status, exit) in [
             (400, Exit::Refused),
@@ -257,19 +208,6 @@ mod tests {
             assert_eq!(problem(status, "X").exit(), exit, "status {status}");
         }
         assert_eq!(CliError::Status { status: 502 }.exit(), Exit::Unreachable);
-    }
-
-    #[test]
-    fn an_unknown_name_suggests_one() {
-        let error = CliError::UnknownName {
-            kind: "environment",
-            name: "shop/prodction".to_owned(),
-            suggestion: Some("shop/production".to_owned()),
-        };
-        assert_eq!(
-            error.told("error:"),
-            "error: no environment is called `shop/prodction`\n  hint: did you mean `shop/production`?"
-        );
     }
 
     #[test]

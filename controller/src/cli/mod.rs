@@ -16,6 +16,7 @@ mod follow;
 mod names;
 mod output;
 mod progress;
+mod report;
 mod sse;
 mod suggest;
 
@@ -42,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
     let out = Output::new(cli.global.output);
     let exit = match run(cli, out.clone()) {
         Ok(exit) => exit,
-        Err(error) => error.report(&out),
+        Err(error) => report::report(&error, &out),
     };
     ExitCode::from(exit.code())
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::spec::Executor;
+use super::executor::Executor;
 use crate::id::EnvironmentId;
 
 /// The cache key nginx setups of this kind use most: scheme, method, host, path with query.

@@ -5,6 +5,7 @@
 
 mod code;
 mod environment;
+mod executor;
 mod outcome;
 mod result;
 mod spec;
@@ -13,6 +14,7 @@ pub use code::{Code, Retry};
 pub use environment::{
     AppKind, EnvironmentDoc, FastcgiDoc, HealthDoc, KEY_FORMAT_DEFAULT, NginxDoc, RedisDoc,
 };
+pub use executor::Executor;
 pub use outcome::{JobError, Outcome, OutcomeState, Progress, StepReport, StepState};
 pub use result::{
     CacheStatus, CheckFinding, CheckResult, ExplainEntry, ExplainReason, ExplainResult,
@@ -20,10 +22,9 @@ pub use result::{
     ToggleResult, UrlPurge, UrlWarm, WarmResult, WarmState,
 };
 pub use spec::{
-    CacheSet, CheckSpec, Executor, ExplainSpec, FactsSpec, JobDoc, JobSpec, JobType,
-    LISTS_BYTES_MAX, PROBED_URLS_MAX, PURGE_PREFIXES_MAX, PURGE_TAGS_MAX, PURGE_URLS_MAX,
-    PurgeMode, PurgeScope, PurgeSpec, RemoveSpec, Selection, TAG_BYTES_MAX, ToggleSpec,
-    WARM_URLS_MAX, WarmSpec,
+    CacheSet, CheckSpec, ExplainSpec, FactsSpec, JobDoc, JobSpec, JobType, LISTS_BYTES_MAX,
+    PROBED_URLS_MAX, PURGE_PREFIXES_MAX, PURGE_TAGS_MAX, PURGE_URLS_MAX, PurgeMode, PurgeScope,
+    PurgeSpec, RemoveSpec, Selection, TAG_BYTES_MAX, ToggleSpec, WARM_URLS_MAX, WarmSpec,
 };
 
 /// Why a document could not be read.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::environment::EnvironmentDoc;
+use super::executor::Executor;
 
 /// Most URLs one purge may name.
 pub const PURGE_URLS_MAX: usize = 10_000;
@@ -63,34 +64,6 @@ impl JobType {
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
-    }
-}
-
-/// Who carries a job out on its host.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Executor {
-    /// The agent itself.
-    #[default]
-    Native,
-    /// `ansible-playbook` on the host, with the playbook of the job's type.
-    Ansible,
-}
-
-impl Executor {
-    /// The executor's stable name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Ansible => "ansible",
-        }
-    }
-
-    /// The executor of that name.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        [Self::Native, Self::Ansible].into_iter().find(|one| one.as_str() == name)
     }
 }
 

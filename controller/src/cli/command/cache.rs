@@ -2,19 +2,17 @@
 
 use hostler_controller::views::{CacheName, PurgeCaches, PurgeMode, SetCaches, WarmCache};
 use reqwest::Method;
-use serde::Serialize;
-use serde_json::json;
 
 use crate::cli::Context;
 use crate::cli::args::{
-    CacheVerb, Mode, Only, PurgeArgs, SetArgs, Switch, UrlArgs, Wait, WaitArgs, WarmArgs,
+    CacheVerb, Mode, Only, PurgeArgs, SetArgs, Switch, UrlArgs, Wait, WarmArgs,
 };
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::names;
 
 use super::environment::LOOK;
-use super::queued::queued;
+use super::queued::request;
 use super::{input, look};
 
 pub(super) async fn run(context: &Context, verb: CacheVerb) -> Result<Exit, CliError> {
@@ -97,18 +95,4 @@ fn urls(args: UrlArgs) -> Result<Option<Vec<String>>, CliError> {
         }
     }
     Ok((!urls.is_empty()).then_some(urls))
-}
-
-pub(super) async fn request(
-    context: &Context,
-    method: Method,
-    path: &[&str],
-    body: Option<impl Serialize>,
-    wait: &WaitArgs,
-    default: Wait,
-) -> Result<Exit, CliError> {
-    let body = body.map(|body| json!(body));
-    let key = wait.idempotency_key.as_deref();
-    let answer = context.client.send(method, path, body.as_ref(), key).await?;
-    queued(context, &answer, wait.or(default)).await
 }

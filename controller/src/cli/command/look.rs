@@ -12,8 +12,8 @@ use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::names;
 
-use super::cache::request;
 use super::environment::LOOK;
+use super::queued::request;
 
 /// How long the figures of a host are waited for, in seconds.
 const FACTS_SECS_MAX: u64 = 10;

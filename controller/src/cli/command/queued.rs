@@ -1,10 +1,12 @@
-//! What happens after a request that queued a job: print its id, or follow it to its end.
+//! A request that queues a job and what happens after it: print its id, or follow it to its end.
 
 use hostler_controller::views::{Job, JobAccepted, JobState};
+use reqwest::Method;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::cli::args::Wait;
+use crate::cli::args::{Wait, WaitArgs};
 use crate::cli::client::view;
 use crate::cli::draw;
 use crate::cli::error::CliError;
@@ -12,6 +14,21 @@ use crate::cli::exit::Exit;
 use crate::cli::follow::{Followed, follow};
 
 const FOLLOW: &str = "follow it: hostler job watch";
+
+/// Sends a request that queues a job and follows that as far as is asked for.
+pub(super) async fn request(
+    context: &Context,
+    method: Method,
+    path: &[&str],
+    body: Option<impl Serialize>,
+    wait: &WaitArgs,
+    default: Wait,
+) -> Result<Exit, CliError> {
+    let body = body.map(|body| json!(body));
+    let key = wait.idempotency_key.as_deref();
+    let answer = context.client.send(method, path, body.as_ref(), key).await?;
+    queued(context, &answer, wait.or(default)).await
+}
 
 /// Goes on with the answer of a request that queued, changed or released a job.
 pub(super) async fn queued(
