@@ -142,12 +142,14 @@ impl Events {
     }
 }
 
-/// Waits for the next event about the job; a follower that lags is told at once.
+/// Waits for the next event that may end the job; a follower that lags is told at once.
 async fn until_told(follower: &mut broadcast::Receiver<Arc<Event>>, job: &JobId) {
     loop {
         match follower.recv().await {
-            Ok(event) if event.event.subject.job.as_ref() == Some(job) => return,
-            Ok(_) => {}
+            Ok(told)
+                if told.event.kind.is_on_the_way()
+                    || told.event.subject.job.as_ref() != Some(job) => {}
+            Ok(_) => return,
             Err(broadcast::error::RecvError::Lagged(_)) => return,
             // Without a tailer nothing is told any more: the caller's time limit decides.
             Err(broadcast::error::RecvError::Closed) => std::future::pending().await,

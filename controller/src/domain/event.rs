@@ -64,6 +64,14 @@ kinds! {
     HostRecovered = "host.recovered";
 }
 
+impl EventKind {
+    /// Whether it only tells how a job goes: it neither ends one nor makes another runnable.
+    #[must_use]
+    pub fn is_on_the_way(self) -> bool {
+        matches!(self, Self::JobStarted | Self::JobAccepted | Self::JobProgress)
+    }
+}
+
 /// What an event is about; each part that applies is set, so that a reader can filter.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subject {

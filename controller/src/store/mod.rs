@@ -12,6 +12,7 @@
 //! * what is decided on a state is written only if that state still holds.
 
 mod amend;
+mod bells;
 mod cells;
 mod change;
 mod claim;
@@ -43,6 +44,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Sqlite, SqlitePool};
 use tokio::sync::watch;
 
+use bells::Bells;
 use db::{Dialect, Tx};
 use error::Failure;
 use unit::Operation;
@@ -62,7 +64,7 @@ pub use url::DatabaseUrl;
 #[derive(Clone)]
 pub struct Store {
     backend: Backend,
-    committed: Arc<watch::Sender<i64>>,
+    bells: Arc<Bells>,
 }
 
 #[derive(Clone)]
@@ -96,17 +98,6 @@ impl Reader {
     }
 }
 
-/// Moves the newest event's `seq` forward; nobody is woken when it stands.
-fn tell(committed: &watch::Sender<i64>, seq: i64) {
-    committed.send_if_modified(|newest| {
-        let newer = seq > *newest;
-        if newer {
-            *newest = seq;
-        }
-        newer
-    });
-}
-
 impl Store {
     /// Finishes what was begun, then closes every connection.
     pub async fn close(&self) {
@@ -130,11 +121,18 @@ impl Store {
         answer.map(|_| ()).map_err(|failure| failure.named("ping"))
     }
 
-    /// Tells the newest event's `seq` after each commit here that appended events; whatever makes
-    /// work runnable appends one. Commits of other controllers are not told.
+    /// Tells the newest event's `seq` after each commit here that appended events. Commits of other
+    /// controllers are not told.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<i64> {
-        self.committed.subscribe()
+        self.bells.committed()
+    }
+
+    /// The same after each commit that may have made a job runnable or asked for a cancellation;
+    /// whatever does that appends an event that says so.
+    #[must_use]
+    pub fn work(&self) -> watch::Receiver<i64> {
+        self.bells.work()
     }
 
     fn dialect(&self) -> Dialect {
@@ -163,8 +161,8 @@ impl Store {
         match &self.backend {
             Backend::Sqlite { writer, .. } => writer.run(operation).await,
             Backend::Postgres { pool } => {
-                let (reply, seq) = unit::run_on_postgres(pool, &operation).await?;
-                tell(&self.committed, seq);
+                let (reply, seq, work) = unit::run_on_postgres(pool, &operation).await?;
+                self.bells.tell(seq, work);
                 Ok(reply)
             }
         }

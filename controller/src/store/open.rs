@@ -9,8 +9,8 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection};
-use tokio::sync::watch;
 
+use super::bells::Bells;
 use super::db::Tx;
 use super::error::open_advice;
 use super::writer::Writer;
@@ -53,7 +53,7 @@ impl Store {
             advice: open_advice(&source),
             source,
         };
-        let committed = Arc::new(watch::Sender::new(0));
+        let bells = Arc::new(Bells::new());
         let backend = match url {
             DatabaseUrl::Sqlite(path) => {
                 let options = SqliteConnectOptions::new()
@@ -80,11 +80,13 @@ impl Store {
                     .pragma("cache_size", format!("-{SQLITE_READER_CACHE_KIB}"));
                 let readers = SqlitePoolOptions::new()
                     .max_connections(SQLITE_READERS_MAX)
+                    // A file does not hang up, and each test is a trip to another thread.
+                    .test_before_acquire(false)
                     .acquire_timeout(Duration::from_secs(ACQUIRE_SECS))
                     .connect_with(reading)
                     .await
                     .map_err(failed)?;
-                Backend::Sqlite { writer: Writer::start(connection, committed.clone()), readers }
+                Backend::Sqlite { writer: Writer::start(connection, bells.clone()), readers }
             }
             DatabaseUrl::Postgres(text) => {
                 let options = PgConnectOptions::from_str(text)
@@ -122,9 +124,9 @@ impl Store {
                 Backend::Postgres { pool }
             }
         };
-        let store = Self { backend, committed };
+        let store = Self { backend, bells };
         let (_, newest) = store.events_bounds().await?;
-        super::tell(&store.committed, newest);
+        store.bells.tell(newest, true);
         Ok(store)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sqlx::{Connection, PgPool};
 
+use super::bells::ring_for_work;
 use super::db::{Dialect, Tx};
 use super::error::Failure;
 use super::events;
@@ -51,11 +52,11 @@ pub(super) trait Operation: Send + Sync + 'static {
 }
 
 /// Runs an operation in a transaction of its own, again when another writer was in the way.
-/// Answers the reply and the newest event's `seq` as of the commit.
+/// Answers the reply, the newest event's `seq` as of the commit and whether there may be work.
 pub(super) async fn run_on_postgres<O: Operation>(
     pool: &PgPool,
     operation: &O,
-) -> Result<(O::Reply, i64), Failure> {
+) -> Result<(O::Reply, i64, bool), Failure> {
     let mut attempt = 1;
     loop {
         match once(pool, operation).await {
@@ -69,7 +70,10 @@ pub(super) async fn run_on_postgres<O: Operation>(
     }
 }
 
-async fn once<O: Operation>(pool: &PgPool, operation: &O) -> Result<(O::Reply, i64), Failure> {
+async fn once<O: Operation>(
+    pool: &PgPool,
+    operation: &O,
+) -> Result<(O::Reply, i64, bool), Failure> {
     let mut connection = pool.acquire().await?;
     let mut transaction = connection.begin().await?;
     let mut tx = Tx::Postgres(&mut transaction);
@@ -82,7 +86,7 @@ async fn once<O: Operation>(pool: &PgPool, operation: &O) -> Result<(O::Reply, i
     transaction.commit().await?;
     let mut reply = done.reply;
     operation.seal(&mut reply, last + 1 - i64::try_from(done.events.len()).unwrap_or(0));
-    Ok((reply, last))
+    Ok((reply, last, ring_for_work(&done.events)))
 }
 
 /// How a unit begins on this database when nobody manages transactions for it.

@@ -15,8 +15,9 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
+use super::bells::{Bells, ring_for_work};
 use super::db::{Dialect, Tx};
 use super::error::Failure;
 use super::unit::{Operation, begin};
@@ -40,10 +41,10 @@ enum Message {
 }
 
 impl Writer {
-    /// Starts the task on a connection; `committed` gets the newest event after each commit.
-    pub(super) fn start(connection: SqliteConnection, committed: Arc<watch::Sender<i64>>) -> Self {
+    /// Starts the task on a connection; `bells` ring after each commit.
+    pub(super) fn start(connection: SqliteConnection, bells: Arc<Bells>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_OPERATIONS_MAX);
-        tokio::spawn(work(connection, waiting, committed));
+        tokio::spawn(work(connection, waiting, bells));
         Self { queue }
     }
 
@@ -108,7 +109,7 @@ impl<O: Operation> Unit for Waiting<O> {
 async fn work(
     mut connection: SqliteConnection,
     mut waiting: mpsc::Receiver<Message>,
-    committed: Arc<watch::Sender<i64>>,
+    bells: Arc<Bells>,
 ) {
     let mut closer = None;
     while let Some(first) = waiting.recv().await {
@@ -126,7 +127,7 @@ async fn work(
                 next = waiting.try_recv().ok();
             }
         }
-        commit(&mut connection, group, &committed).await;
+        commit(&mut connection, group, &bells).await;
     }
     // Closing writes the log back into the file; failing that, the next open does it.
     connection.close().await.ok();
@@ -142,15 +143,11 @@ struct Group {
     events: Vec<NewEvent>,
 }
 
-async fn commit(
-    connection: &mut SqliteConnection,
-    units: Vec<Box<dyn Unit>>,
-    committed: &watch::Sender<i64>,
-) {
+async fn commit(connection: &mut SqliteConnection, units: Vec<Box<dyn Unit>>, bells: &Bells) {
     metrics::group(units.len());
     let alone = units.len() == 1;
     match together(connection, units).await {
-        Ok((group, last_seq)) => answer(group, last_seq, committed),
+        Ok((group, last_seq)) => answer(group, last_seq, bells),
         Err((units, failure)) if alone => {
             for (unit, failure) in units.into_iter().zip([failure]) {
                 unit.failed(failure);
@@ -159,7 +156,7 @@ async fn commit(
         Err((units, _failure_of_one)) => {
             for unit in units {
                 match together(connection, vec![unit]).await {
-                    Ok((group, last_seq)) => answer(group, last_seq, committed),
+                    Ok((group, last_seq)) => answer(group, last_seq, bells),
                     Err((units, failure)) => {
                         for (unit, failure) in units.into_iter().zip([failure]) {
                             unit.failed(failure);
@@ -171,9 +168,9 @@ async fn commit(
     }
 }
 
-fn answer(group: Group, last_seq: i64, committed: &watch::Sender<i64>) {
+fn answer(group: Group, last_seq: i64, bells: &Bells) {
     // First, so that who has an answer in hand finds its events told already.
-    super::tell(committed, last_seq);
+    bells.tell(last_seq, ring_for_work(&group.events));
     let mut first_seq = last_seq + 1 - as_i64(group.events.len());
     for (unit, events) in group.ready {
         unit.committed(first_seq);

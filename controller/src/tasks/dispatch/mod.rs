@@ -23,9 +23,9 @@ const AFTER_ERROR_MS: u64 = 500;
 
 /// Dispatches until the shutdown.
 pub async fn run(app: App, agents: Agents, shutdown: CancellationToken) {
-    let mut committed = app.store.committed();
+    let mut work = app.store.work();
     while !shutdown.is_cancelled() {
-        committed.mark_unchanged();
+        work.mark_unchanged();
         let changed = agents.changed();
         tokio::pin!(changed);
         let wait = match pass(&app, &agents).await {
@@ -39,7 +39,7 @@ pub async fn run(app: App, agents: Agents, shutdown: CancellationToken) {
         };
         tokio::select! {
             () = shutdown.cancelled() => {}
-            _ = committed.changed() => {}
+            _ = work.changed() => {}
             () = &mut changed => {}
             () = tokio::time::sleep(Duration::from_millis(wait)) => {}
         }
@@ -52,15 +52,15 @@ async fn pass(app: &App, agents: &Agents) -> Result<bool, StoreError> {
     if connected.is_empty() {
         return Ok(false);
     }
-    cancel_requested(app, agents).await?;
     let hosts = core::hosts_with_room(connected);
-    if hosts.is_empty() {
-        return Ok(false);
-    }
-    let claimed = app.store.claim(&hosts, app.clock.now(), CLAIM_MAX).await?;
+    // Without a host with room this claims nothing and asks nobody.
+    let claiming = app.store.claim(&hosts, app.clock.now(), CLAIM_MAX);
+    let (passed_on, claimed) = tokio::join!(cancel_requested(app, agents), claiming);
+    let claimed = claimed?;
     metrics::counter!("hostler_claims_total").increment(claimed.len() as u64);
     let again = core::look_again(claimed.len());
     deliver(app, agents, &hosts, claimed).await?;
+    passed_on?;
     Ok(again)
 }
 
