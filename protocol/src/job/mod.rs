@@ -6,6 +6,7 @@
 mod code;
 mod environment;
 mod outcome;
+mod page_url;
 mod result;
 mod spec;
 
@@ -14,6 +15,7 @@ pub use environment::{
     AppKind, EnvironmentDoc, FastcgiDoc, HealthDoc, KEY_FORMAT_DEFAULT, NginxDoc, RedisDoc,
 };
 pub use outcome::{JobError, Outcome, OutcomeState, Progress, StepReport, StepState};
+pub use page_url::PageUrl;
 pub use result::{
     CacheStatus, CheckFinding, CheckResult, ExplainEntry, ExplainReason, ExplainResult,
     FactsResult, FastcgiPurge, FlagResult, PurgeResult, RedisPurge, RemoveResult, Severity,
