@@ -87,7 +87,7 @@ fn plain(
     for (at, one) in list.iter().enumerate() {
         match url(one, domain) {
             Ok(plain) => read.push(plain),
-            Err(why) => problems.add(&format!("{place}/{at}"), why),
+            Err(why) => problems.add(format!("{place}/{at}"), why),
         }
     }
     read
