@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::host::ansible::Ansible;
+use crate::identity::RUNS_DIR;
 
 /// Where the configuration lies unless an option says otherwise.
 pub const CONFIG_FILE: &str = "/etc/hostler/agent.toml";
@@ -149,7 +150,7 @@ impl Config {
             command: self.ansible_command.clone(),
             python: self.python.clone(),
             playbook_dir: self.playbook_dir.clone(),
-            runs_dir: self.state_dir.join("ansible"),
+            runs_dir: self.state_dir.join(RUNS_DIR),
             timeout: Duration::from_secs(self.playbook_secs_max),
         }
     }

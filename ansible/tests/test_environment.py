@@ -68,6 +68,7 @@ class Keys(unittest.TestCase):
         cases = {
             "http://A.test": ("a.test", "/"),
             "https://a.test:8443/x?y#z": ("a.test", "/x?y"),
+            "http://a.test.:80#/x": ("a.test", "/"),
             "http://a.test?q=1": ("a.test", "/?q=1"),
             "http://a.test/ü b": ("a.test", "/%C3%BC%20b"),
         }
@@ -78,7 +79,10 @@ class Keys(unittest.TestCase):
             "a.test/",
             "ftp://a.test/",
             "http://",
+            "http://.",
             "http://u@a.test/",
+            "http://a.test:65536/",
+            "http://a.test:1:2/",
             "http://a:b/",
             "http://a/" + "x" * 9000,
         ]:
@@ -87,6 +91,7 @@ class Keys(unittest.TestCase):
     def test_pages_of_others_are_refused(self):
         for urls, code in [
             (["http://blog.test/"], "URL_FOREIGN"),
+            (["http://shop.test../"], "URL_FOREIGN"),
             (["/path/only"], "SPEC_INVALID"),
             (["http://shop.test/"] * 10_001, "SPEC_INVALID"),
         ]:

@@ -152,7 +152,7 @@ async fn try_out(
         }
         (Ok(answer), Some((valid_sec, date))) => {
             explained.cacheable = true;
-            let secs = valid_sec - date;
+            let secs = valid_sec.saturating_sub(date);
             let message = format!("PHP's answer ({}) is stored for {secs} s", answer.status);
             explained.reasons.push(reason("storable", message));
         }
@@ -212,7 +212,10 @@ fn stored(explained: &mut ExplainResult) {
     };
     let told = match freshest {
         0.. => reason("stored", format!("stored, and fresh for another {freshest} s")),
-        _ => reason("stored_stale", format!("stored, and past its time for {} s", -freshest)),
+        _ => reason(
+            "stored_stale",
+            format!("stored, and past its time for {} s", freshest.unsigned_abs()),
+        ),
     };
     let served = explained.status == CacheStatus::Hit;
     let place = if served { 0 } else { explained.reasons.len().min(1) };
@@ -272,8 +275,9 @@ impl Look {
             key: text(head.key),
             file: entry.path().display().to_string(),
             bytes: entry.bytes,
-            age_secs: u64::try_from(self.now_secs - head.date).unwrap_or(0),
-            fresh_secs: head.valid_sec - self.now_secs,
+            // The site's own user may have written any times.
+            age_secs: u64::try_from(self.now_secs.saturating_sub(head.date)).unwrap_or(0),
+            fresh_secs: head.valid_sec.saturating_sub(self.now_secs),
             vary: vary_names(head.vary),
             tags: tags(&headers).map(text).collect(),
         }))

@@ -94,7 +94,8 @@ impl Sums {
     }
 
     fn facts(self, now_secs: i64) -> FactsResult {
-        let age = |date: i64| u64::try_from(now_secs - date).unwrap_or(0);
+        // The site's own user may have written any date.
+        let age = |date: i64| u64::try_from(now_secs.saturating_sub(date)).unwrap_or(0);
         FactsResult {
             entries: self.entries,
             bytes: self.bytes,

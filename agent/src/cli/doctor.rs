@@ -365,5 +365,7 @@ mod tests {
         assert_eq!(identity.state, State::Error);
         let text = table(&Report { ok: false, findings });
         assert!(text.contains("hostler-agent enroll") && text.ends_with("something is wrong\n"));
+        // What it has left there keeps nobody from doing so.
+        crate::identity::prepare_state_dir(dir.path()).unwrap();
     }
 }

@@ -4,6 +4,7 @@
 use hostler_protocol::job::Executor;
 
 use super::doctor::{Finding, State, bad, good};
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::host::ansible::{Ansible, AnsibleError};
 use crate::policy::Policy;
@@ -18,9 +19,9 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
     if !policy.executors.contains(&Executor::Ansible) {
         return vec![good(CHECK, "this host's policy does not permit it")];
     }
-    let ansible = config.ansible();
+    let (ansible, clock) = (config.ansible(), Clock::system());
     let mut findings = Vec::new();
-    match ansible.version().await {
+    match ansible.version(&clock).await {
         Ok(version) => findings.push(good(CHECK, version)),
         Err(AnsibleError::Missing { program }) => {
             let message = format!("`{program}` is not installed: jobs are the agent's own to do");
@@ -28,13 +29,13 @@ pub(super) async fn look(config: &Config) -> Vec<Finding> {
         }
         Err(error) => return vec![bad(CHECK, State::Warning, chain(&error), "")],
     }
-    findings.push(playbooks(&ansible).await);
+    findings.push(playbooks(&ansible, &clock).await);
     findings
 }
 
-async fn playbooks(ansible: &Ansible) -> Finding {
+async fn playbooks(ansible: &Ansible, clock: &Clock) -> Finding {
     let place = ansible.playbook_dir.display();
-    match ansible.complaint(&PLAYBOOKS).await {
+    match ansible.complaint(clock, &PLAYBOOKS).await {
         Ok(None) => good(CHECK, format!("{} playbooks in {place} can be run", PLAYBOOKS.len())),
         Ok(Some(complaint)) => {
             let line = complaint.lines().next().unwrap_or("it does not say why").to_owned();
@@ -74,7 +75,9 @@ mod tests {
 
         // Something that answers a question about its version.
         config.ansible_command = vec!["echo".to_owned(), "ansible-playbook [core 9]".to_owned()];
-        let found = looked(&config).await;
+        // Two may ask at once.
+        let (found, other) = tokio::join!(looked(&config), looked(&config));
+        assert_eq!(found, other);
         assert!(found[0].1.starts_with("ansible-playbook [core 9]"), "{found:?}");
         assert!(
             found[1].0 == State::Warning && found[1].1.contains("env-cache-toggle.yml"),

@@ -126,8 +126,13 @@ pub async fn run(
         }
     };
     let Some(status) = ended else {
+        let known = invocation.mark.as_ref().map(|mark| marks::family(mark));
         end_group(&mut child).await;
         if let Some(mark) = &invocation.mark {
+            // Also who lost its parent by that and has no mark.
+            for held in known.iter().flatten() {
+                held.end();
+            }
             end_marked(mark);
         }
         return Err(if cancel.is_cancelled() {

@@ -24,6 +24,9 @@ use crate::journal::JOURNAL_FILE;
 
 /// Where in the state directory the actions keep what they remember.
 pub const ACTIONS_DIR: &str = "actions";
+/// Where in the state directory playbooks have their private directories. It may be there before
+/// anything else is.
+pub const RUNS_DIR: &str = "ansible";
 const CURRENT: &str = "identity";
 const NEXT: &str = "identity.new";
 const CANDIDATE: &str = "identity.candidate";
@@ -47,7 +50,7 @@ fn failed(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Identit
 /// [`IdentityError::File`], [`IdentityError::StateDirForeign`].
 pub fn prepare_state_dir(state_dir: &Path) -> Done<()> {
     let foreign = match fs::read_dir(state_dir) {
-        Ok(mut entries) => entries.next().is_some(),
+        Ok(entries) => entries.flatten().any(|entry| entry.file_name() != RUNS_DIR),
         Err(error) if error.kind() == io::ErrorKind::NotFound => false,
         Err(error) => return Err(failed("look into", state_dir)(error)),
     };

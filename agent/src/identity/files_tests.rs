@@ -59,6 +59,8 @@ fn a_directory_of_other_things_is_not_closed() {
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(dir.path()), 0o755, "a directory of others was closed");
     fs::remove_file(dir.path().join("index.php")).unwrap();
+    // What `doctor` leaves where it was asked before there was an identity.
+    fs::create_dir(dir.path().join(RUNS_DIR)).unwrap();
     enrolment_key(dir.path()).unwrap();
     fs::set_permissions(dir.path(), open).unwrap();
     prepare_state_dir(dir.path()).unwrap();

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::enrol::{EnrolError, Enrolment, enrol};
 pub use self::exchange::ExchangeError;
-pub use self::files::{ACTIONS_DIR, is_enrolled, load, prepare_state_dir};
+pub use self::files::{ACTIONS_DIR, RUNS_DIR, is_enrolled, load, prepare_state_dir};
 pub use self::keeper::{Ask, Keeper};
 pub use self::recover::{RecoverError, controller_clock_us};
 pub use self::renewal::{Due, Loss, Shown};

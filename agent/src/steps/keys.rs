@@ -5,9 +5,9 @@
 //! both schemes (a proxy in front may end TLS), of GET and HEAD, of both spellings of percent
 //! escapes, and with and without the arguments that only say where a visitor came from.
 
-use hostler_protocol::job::Code;
+use hostler_protocol::job::{Code, PageUrl};
 
-use super::page_url::PageUrl;
+use super::page_url::spellings;
 use super::run::Failure;
 
 const VARIABLES: [&str; 4] = ["$request_method", "$request_uri", "$scheme", "$host"];
@@ -106,7 +106,7 @@ impl KeyFormat {
     #[must_use]
     pub fn keys_in(&self, url: &PageUrl, schemes: &[&str]) -> Vec<Vec<u8>> {
         let mut keys = Vec::new();
-        for uri in url.spellings() {
+        for uri in spellings(url) {
             for scheme in schemes {
                 for method in METHODS {
                     let key = self.expand(scheme, method, &url.host, &uri).into_bytes();

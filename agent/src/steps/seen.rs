@@ -1,10 +1,9 @@
 //! What a request to the probe origin can tell of a page's entries.
 
-use hostler_protocol::job::{CacheStatus, PROBED_URLS_MAX};
+use hostler_protocol::job::{CacheStatus, PROBED_URLS_MAX, PageUrl};
 
 use super::effect::Peek;
 use super::keys::KeyFormat;
-use super::page_url::PageUrl;
 use super::run::{Failure, blocking};
 use crate::host::fastcgi;
 use crate::host::fs::{Dir, FsError};

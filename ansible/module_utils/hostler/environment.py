@@ -211,9 +211,9 @@ def page(url):
     end = min((rest.find(mark) for mark in "/?" if mark in rest), default=len(rest))
     authority, uri = rest[:end], rest[end:]
     host, _, port = authority.partition(":")
-    if not authority or "@" in authority or not re.fullmatch("[0-9]*", port):
+    if not authority or "@" in authority or not re.fullmatch("[0-9]*", port) or int(port or 0) > 65535:
         return None
-    host = host.rstrip(".").lower()
+    host = (host[:-1] if host.endswith(".") else host).lower()
     sent = "".join(
         chr(byte) if 33 <= byte <= 126 else f"%{byte:02X}" for byte in uri.encode("utf-8", "surrogateescape")
     )

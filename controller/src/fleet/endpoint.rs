@@ -19,8 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::rate::RateLimit;
 use super::tls::{self, Served};
 use super::{Fleet, PeerIdentity, enrolment, recovery, session};
-use crate::domain::Micros;
-use crate::pki::{PkiError, SERVER_SECS};
+use crate::pki::PkiError;
 
 /// Bytes asked for as the UDP socket's receive buffer: what a fleet answering at once needs.
 pub(super) const UDP_RECEIVE_BYTES: usize = 32 * 1024 * 1024;
@@ -148,8 +147,7 @@ impl Port {
 
     fn renew_certificate(&self) {
         let now = self.fleet.app.clock.now();
-        let halfway = Micros(self.served.expires_at().0 - Micros(0).plus_secs(SERVER_SECS / 2).0);
-        if now >= halfway {
+        if self.served.is_due(now) {
             match self.served.renew() {
                 Ok(()) => tracing::info!("the controller's certificate was renewed"),
                 Err(error) => tracing::error!(

@@ -18,7 +18,7 @@ use rustls_pki_types::UnixTime;
 use super::EndpointError;
 use crate::clock::Clock;
 use crate::domain::Micros;
-use crate::pki::Authority;
+use crate::pki::{Authority, SERVER_SECS};
 
 /// The controller's certificate, replaced while connections come in.
 #[derive(Debug)]
@@ -33,9 +33,9 @@ impl Served {
         Ok(Arc::new(Self { authority, current }))
     }
 
-    /// When the certificate in use ends.
-    pub(super) fn expires_at(&self) -> Micros {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).1
+    /// Whether the certificate in use is to be replaced.
+    pub(super) fn is_due(&self, now: Micros) -> bool {
+        is_due(self.current.read().unwrap_or_else(PoisonError::into_inner).1, now)
     }
 
     /// Replaces the certificate, and the authority above it if that is near its end.
@@ -51,6 +51,13 @@ impl ResolvesServerCert for Served {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).0))
     }
+}
+
+/// At half its life, and when it is of a time that has not come: the clock was ahead, and agents,
+/// whose clocks are right, take it for none.
+fn is_due(expires_at: Micros, now: Micros) -> bool {
+    let before_end = |secs| Micros(expires_at.0 - Micros(0).plus_secs(secs).0);
+    now >= before_end(SERVER_SECS / 2) || now < before_end(SERVER_SECS)
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -95,4 +102,19 @@ pub(super) fn server_config(
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;
     Ok(QuicServerConfig::try_from(config)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_serves_for_half_its_life_and_not_before_its_time() {
+        let start = Micros(1_800_000_000_000_000);
+        let end = start.plus_secs(SERVER_SECS);
+        let due = |secs: i64| is_due(end, Micros(start.0 + secs * 1_000_000));
+        let half = i64::try_from(SERVER_SECS / 2).unwrap();
+        let seen = [-86_400, -1, 0, half - 1, half, 2 * half + 1].map(due);
+        assert_eq!(seen, [true, true, false, false, true, true]);
+    }
 }

@@ -136,14 +136,16 @@ impl Authority {
         hash.finalize().into()
     }
 
-    /// Replaces the issuing authority if it is near its end; says whether it did.
+    /// Replaces the issuing authority if it is near its end, or of a time that has not come, since
+    /// the clock was ahead; says whether it did.
     ///
     /// # Errors
     /// [`PkiError`] if the new one cannot be made or written.
     pub fn renew_issuing(&self) -> Result<bool, PkiError> {
         let mut issuing = self.issuing.write().unwrap_or_else(PoisonError::into_inner);
-        let left = expires_at(&issuing.certificate)?;
-        if left > self.clock.now().plus_secs(ISSUING_LEFT_SECS_MIN) {
+        let (from, until) = validity(&issuing.certificate)?;
+        let now = self.clock.now();
+        if from <= now && until > now.plus_secs(ISSUING_LEFT_SECS_MIN) {
             return Ok(false);
         }
         *issuing = make_issuing(&self.dir, &self.root, &self.clock)?;
@@ -307,8 +309,10 @@ fn date(at: Micros) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(at.0 / 1_000_000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-fn expires_at(certificate: &CertificateDer<'_>) -> Result<Micros, PkiError> {
+/// When a certificate begins and ends to hold.
+fn validity(certificate: &CertificateDer<'_>) -> Result<(Micros, Micros), PkiError> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate)
         .map_err(|_| PkiError::Damaged { path: "issuing.crt".to_owned() })?;
-    Ok(Micros(parsed.validity().not_after.timestamp().saturating_mul(1_000_000)))
+    let at = |time: x509_parser::time::ASN1Time| Micros(time.timestamp().saturating_mul(1_000_000));
+    Ok((at(parsed.validity().not_before), at(parsed.validity().not_after)))
 }

@@ -112,3 +112,21 @@ fn an_issuing_authority_near_its_end_is_replaced_below_the_same_root() {
     assert_eq!(authority.pin().unwrap(), before.0);
     assert_ne!(authority.sign_server().unwrap().chain[1], before.1);
 }
+
+#[test]
+fn an_authority_of_a_time_that_has_not_come_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let holds_at = |clock: &Clock| {
+        let chain = authority(dir.path(), clock).sign_server().unwrap().chain;
+        let (_, issuing) = x509_parser::parse_x509_certificate(&chain[1]).unwrap();
+        let validity = issuing.validity();
+        let at = clock.now().0 / 1_000_000;
+        (validity.not_before.timestamp()..validity.not_after.timestamp()).contains(&at)
+    };
+    let clock = Clock::manual(NOW);
+    assert!(holds_at(&clock));
+    // Years ahead for a while, and right again.
+    clock.advance(std::time::Duration::from_secs(2 * ISSUING_SECS));
+    assert!(holds_at(&clock));
+    assert!(holds_at(&Clock::manual(NOW)));
+}

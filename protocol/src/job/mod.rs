@@ -7,6 +7,7 @@ mod code;
 mod environment;
 mod executor;
 mod outcome;
+mod page_url;
 mod result;
 mod spec;
 
@@ -16,6 +17,7 @@ pub use environment::{
 };
 pub use executor::Executor;
 pub use outcome::{JobError, Outcome, OutcomeState, Progress, StepReport, StepState};
+pub use page_url::PageUrl;
 pub use result::{
     CacheStatus, CheckFinding, CheckResult, ExplainEntry, ExplainReason, ExplainResult,
     FactsResult, FastcgiPurge, FlagResult, PurgeResult, RedisPurge, RemoveResult, Severity,

@@ -1,5 +1,7 @@
 //! What the agent says of a cache and of one URL, and that saying it changes nothing.
 
+use std::os::unix::fs::FileExt as _;
+
 use hostler_protocol::job::{AppKind, CacheStatus, ExplainResult, ToggleResult};
 
 use crate::stand::{Options, Stand, entries, result};
@@ -97,4 +99,25 @@ async fn what_never_comes_to_the_cache_is_told_too() {
     assert_eq!(first(&stand.explain(&shop, "/plain.txt").await), "not_cached_here");
     result::<ToggleResult>(&stand.toggle(&shop, false).await);
     assert_eq!(first(&stand.explain(&shop, "/").await), "cache_off");
+}
+
+/// The site's own user may write what it likes into the files.
+#[tokio::test]
+async fn times_that_cannot_be_are_told_without_a_stumble() {
+    let stand = Stand::start("");
+    let shop = stand.cached_site("shop").await;
+    stand.page(&shop, "/page", "");
+    stand.status(&shop, "/page");
+    let cache_dir = shop.fastcgi.as_ref().unwrap().cache_dir.clone();
+    let file = entries(&cache_dir).remove(0);
+    for (time, fresh) in [(i64::MIN, 0), (i64::MAX, 1)] {
+        let open = std::fs::OpenOptions::new().write(true).open(&file).unwrap();
+        for at in [8, 40] {
+            open.write_all_at(&time.to_le_bytes(), at).unwrap();
+        }
+        let facts = stand.facts(&shop).await;
+        assert_eq!((facts.entries, facts.fresh, facts.stale), (1, fresh, 1 - fresh), "{facts:?}");
+        let explained = stand.explain(&shop, "/page").await;
+        assert_eq!(explained.entries[0].fresh_secs > 0, fresh == 1, "{explained:#?}");
+    }
 }

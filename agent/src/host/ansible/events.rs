@@ -91,6 +91,9 @@ pub struct Stats {
     pub dark: u64,
     #[serde(default)]
     pub changed: u64,
+    /// Failures the playbook itself made good.
+    #[serde(default)]
+    pub rescued: u64,
 }
 
 impl Ended {

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::process::{self, Invocation, ProcessError, end_marked};
+use crate::clock::Clock;
 pub use play::{Play, Played};
 
 /// What has to be in the playbook directory beside the playbooks.
@@ -112,8 +113,8 @@ impl Ansible {
     ///
     /// # Errors
     /// [`AnsibleError`].
-    pub async fn version(&self) -> Result<String, AnsibleError> {
-        let (_, text) = self.ask(&["--version".to_owned()]).await?;
+    pub async fn version(&self, clock: &Clock) -> Result<String, AnsibleError> {
+        let (_, text) = self.ask(clock, &["--version".to_owned()]).await?;
         Ok(text.lines().next().unwrap_or_default().to_owned())
     }
 
@@ -121,7 +122,11 @@ impl Ansible {
     ///
     /// # Errors
     /// [`AnsibleError`].
-    pub async fn complaint(&self, playbooks: &[&str]) -> Result<Option<String>, AnsibleError> {
+    pub async fn complaint(
+        &self,
+        clock: &Clock,
+        playbooks: &[&str],
+    ) -> Result<Option<String>, AnsibleError> {
         let mut arguments =
             ["--inventory", "localhost,", "--syntax-check"].map(str::to_owned).to_vec();
         for playbook in playbooks {
@@ -131,12 +136,17 @@ impl Ansible {
             }
             arguments.push(path.display().to_string());
         }
-        let (good, text) = self.ask(&arguments).await?;
+        let (good, text) = self.ask(clock, &arguments).await?;
         Ok((!good).then(|| text.trim().to_owned()))
     }
 
-    async fn ask(&self, arguments: &[String]) -> Result<(bool, String), AnsibleError> {
-        let private = private::Private::make(&self.runs_dir, "question")?;
+    async fn ask(
+        &self,
+        clock: &Clock,
+        arguments: &[String],
+    ) -> Result<(bool, String), AnsibleError> {
+        let name = format!("question-{}", hex::encode(clock.random::<8>()));
+        let private = private::Private::make(&self.runs_dir, &name)?;
         private.configure(self)?;
         let invocation = Invocation {
             command: [&self.command, arguments].concat(),

@@ -59,6 +59,13 @@ impl Recital {
         }
     }
 
+    /// Whether the playbook's own `rescue` took care of every failure: only Ansible knows what belongs
+    /// to what, and says so at the end.
+    fn made_good(&self, status: Option<i32>) -> bool {
+        status == Some(0)
+            && self.stats.is_some_and(|stats| stats.failures == 0 && stats.rescued > 0)
+    }
+
     /// Hears a line that is no event.
     pub fn hear_rubbish(&mut self) {
         self.broken_lines += 1;
@@ -72,7 +79,9 @@ impl Recital {
             let failed = self.failed.clone().map(Box::new);
             return Some(Trouble::RollbackFailed { failed, second: Box::new(second.clone()) });
         }
-        if let Some(failed) = &self.failed {
+        if let Some(failed) = &self.failed
+            && !self.made_good(status)
+        {
             return Some(Trouble::Failed { failed: Box::new(failed.clone()) });
         }
         if let Some(message) = &self.unreachable {
@@ -159,6 +168,23 @@ mod tests {
         let unreachable = r#"{"event":"unreachable","task":"a","message":"gone"}"#;
         let verdict = heard(&[START, unreachable, STATS]).verdict(Some(4), "");
         assert_eq!(verdict, Some(Trouble::Unreachable { message: "gone".to_owned() }));
+    }
+
+    #[test]
+    fn a_failure_the_playbook_itself_made_good_is_none() {
+        let rescued = r#"{"event":"stats","ok":3,"failures":0,"rescued":1}"#;
+        assert_eq!(heard(&[START, FAILED, OK, rescued]).verdict(Some(0), ""), None);
+        let failing = r#"{"event":"stats","ok":3,"failures":1,"rescued":1}"#;
+        let rollback = FAILED.replace("\"reload\"", "\"rollback\"");
+        for (lines, status) in [
+            ([START, FAILED, OK, failing], Some(0)),
+            ([START, FAILED, OK, rescued], Some(2)),
+            ([START, FAILED, OK, rescued], None),
+            ([START, FAILED, OK, OK], Some(0)),
+            ([START, FAILED, &rollback, rescued], Some(0)),
+        ] {
+            assert!(heard(&lines).verdict(status, "").is_some(), "{lines:?} {status:?}");
+        }
     }
 
     #[test]

@@ -19,7 +19,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use hostler_protocol::job::{CacheStatus, FastcgiPurge, PROBED_URLS_MAX, PurgeMode, UrlPurge};
+use hostler_protocol::job::{
+    CacheStatus, FastcgiPurge, PROBED_URLS_MAX, PageUrl, PurgeMode, UrlPurge,
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::all::{all_step, bin_name};
@@ -31,7 +33,6 @@ pub use self::treat::{Treatment, decide};
 pub use self::wanted::{Hit, Matcher, Wanted, pages};
 use super::effect::{self, Peek};
 use super::live::{Kind, Live};
-use super::page_url::PageUrl;
 use super::run::{Failure, blocking};
 use super::seen;
 use super::tools::Tools;

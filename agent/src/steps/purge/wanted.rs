@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hostler_protocol::job::{
-    Code, FastcgiPurge, PURGE_PREFIXES_MAX, PURGE_TAGS_MAX, PURGE_URLS_MAX, PurgeScope, Selection,
-    TAG_BYTES_MAX, UrlPurge,
+    Code, FastcgiPurge, PURGE_PREFIXES_MAX, PURGE_TAGS_MAX, PURGE_URLS_MAX, PageUrl, PurgeScope,
+    Selection, TAG_BYTES_MAX, UrlPurge,
 };
 
 use crate::host::fastcgi::{Sighted, tags};
 use crate::steps::keys::KeyFormat;
-use crate::steps::page_url::{PageUrl, path, quoted};
+use crate::steps::page_url::{path, quoted, spellings};
 use crate::steps::render::PROBE_KEY;
 use crate::steps::run::Failure;
 
@@ -52,7 +52,7 @@ impl Wanted {
         }
         let pages_of = pages(domain, urls, PURGE_URLS_MAX)?;
         let beginnings = pages(domain, prefixes, PURGE_PREFIXES_MAX)?;
-        let prefixes = beginnings.iter().flat_map(PageUrl::spellings).collect();
+        let prefixes = beginnings.iter().flat_map(spellings).collect();
         if tags.len() > PURGE_TAGS_MAX {
             let message =
                 format!("{} tags in one purge; the limit is {PURGE_TAGS_MAX}", tags.len());
@@ -147,7 +147,7 @@ impl Matcher {
             for key in format.keys(page) {
                 keys.entry(key).or_insert(place);
             }
-            for uri in page.spellings().iter().filter(|_| wanted.query_variants) {
+            for uri in spellings(page).iter().filter(|_| wanted.query_variants) {
                 paths.entry(path(uri).to_owned()).or_insert(place);
             }
         }

@@ -14,14 +14,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use hostler_protocol::job::{Code, EnvironmentDoc, UrlWarm, WarmResult, WarmSpec, WarmState};
+use hostler_protocol::job::{
+    Code, EnvironmentDoc, PageUrl, UrlWarm, WarmResult, WarmSpec, WarmState,
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use self::pace::{AT_ONCE_DEFAULT, AT_ONCE_MAX, LOAD_PER_CPU_MAX};
 use self::pace::{Pace, Pool};
 use super::live::Live;
-use super::page_url::PageUrl;
 use super::refresh::{self, Made, Page};
 use super::run::{Failure, blocking};
 use super::state::Applied;

@@ -101,6 +101,8 @@ async fn environment_of(client: &Client, url: &str) -> Result<String, CliError> 
     let Some(host) = parsed.as_ref().and_then(|url| url.host_str()) else {
         return Err(CliError::Usage(format!("`{url}` is no absolute URL")));
     };
+    // The dot of a rooted name is no part of a domain.
+    let host = host.strip_suffix('.').unwrap_or(host);
     let found: Vec<Environment> = names::all(client, "environments", &[]).await?;
     let of_domain: Vec<&Environment> = found.iter().filter(|one| one.domain == host).collect();
     match of_domain.as_slice() {

@@ -46,10 +46,13 @@ fn ask(
     if environment.fastcgi.is_none() {
         problems.add("", "the environment has no FastCGI cache configured");
     }
+    let mut request = json!({});
     if let Some(url) = url {
-        problems.check("/url", validate::purge::url(url, &environment.doc.domain));
+        match validate::purge::url(url, &environment.doc.domain) {
+            Ok(plain) => request = json!({ "url": plain }),
+            Err(why) => problems.add("/url", why),
+        }
     }
     problems.finish()?;
-    let request = url.map_or_else(|| json!({}), |url| json!({ "url": url }));
     Ok(enqueue(snapshot, environment, request, making))
 }

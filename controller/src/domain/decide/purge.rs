@@ -49,7 +49,7 @@ pub fn purge(
     let environment = ready(snapshot, id)?;
     let mut problems = Problems::default();
     let caches = caches(environment, asked, &mut problems);
-    lists(asked, &environment.doc.domain, &mut problems);
+    let asked = &lists(asked, &environment.doc.domain, &mut problems);
     if !caches.fastcgi && asked.mode != PurgeMode::Hard {
         let why = "Redis keys are always removed: leave `mode` out, or purge the FastCGI cache";
         problems.add("/mode", why);
@@ -64,19 +64,22 @@ pub fn purge(
     Ok(enqueue(snapshot, environment, request(asked, caches), making))
 }
 
-fn lists(asked: &Purge, domain: &str, problems: &mut Problems) {
-    if let Some(urls) = &asked.urls {
-        validate::purge::urls(urls, domain, problems);
+/// The same purge with every URL in its plain form: what waits, is compared and is told from here on.
+fn lists(asked: &Purge, domain: &str, problems: &mut Problems) -> Purge {
+    let mut plain = asked.clone();
+    if let Some(urls) = &mut plain.urls {
+        *urls = validate::purge::urls(urls, domain, problems);
     } else if asked.query_variants {
         problems.add("/query_variants", "query variants are of URLs: name them in `urls`");
     }
-    if let Some(prefixes) = &asked.prefixes {
-        validate::purge::prefixes(prefixes, domain, problems);
+    if let Some(prefixes) = &mut plain.prefixes {
+        *prefixes = validate::purge::prefixes(prefixes, domain, problems);
     }
     if let Some(tags) = &asked.tags {
         validate::purge::tags(tags, problems);
     }
-    validate::purge::together(asked.lists().map(|(_, list)| list.as_slice()), problems);
+    validate::purge::together(plain.lists().map(|(_, list)| list.as_slice()), problems);
+    plain
 }
 
 /// What no playbook does.

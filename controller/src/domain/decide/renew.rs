@@ -5,8 +5,8 @@
 //! its place when a session proves it. There is at most one; the same key may be asked for again
 //! when the answer was lost.
 
-use hostler_protocol::RETURN_SECS_MAX;
 use hostler_protocol::id::HostId;
+use hostler_protocol::{CERTIFICATE_BACKDATE_SECS, RETURN_SECS_MAX};
 use serde_json::json;
 
 use crate::domain::{
@@ -109,7 +109,11 @@ pub fn renew(snapshot: &Snapshot, asked: &Renew, now: Micros) -> Result<Decision
 /// As [`renew`], and `CERTIFICATE_VALID`.
 pub fn recover(snapshot: &Snapshot, asked: &Renew, now: Micros) -> Result<Decision<Host>, Refusal> {
     let before = welcome(snapshot, asked, now)?;
-    if before.certificate_expires_at > now.plus_secs(RETURN_LEFT_SECS_MAX) {
+    // One that does not hold yet, since the clock was ahead when it was issued, is refused by TLS just
+    // as one that has ended.
+    let latest_end = asked.certificate_expires_at.plus_secs(CERTIFICATE_BACKDATE_SECS);
+    let ahead = before.certificate_expires_at > latest_end;
+    if !ahead && before.certificate_expires_at > now.plus_secs(RETURN_LEFT_SECS_MAX) {
         return Err(denied(
             "CERTIFICATE_VALID",
             "this host's certificate has not ended: open a session with it",

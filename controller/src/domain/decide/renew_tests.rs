@@ -94,6 +94,10 @@ fn who_may_not_come_back_is_told_why() {
         }
     }
     recover(&snapshot(host(late)), &asked("k1", "k2"), NOW).expect("the last day counts");
+    let ahead = snapshot(host(7 * day + 301));
+    recover(&ahead, &asked("k1", "k2"), NOW).expect("it does not hold for another second");
+    let newest = recover(&snapshot(host(7 * day)), &asked("k1", "k2"), NOW);
+    assert_eq!(newest.unwrap_err().code, "CERTIFICATE_VALID");
     let own = Snapshot { key_holder: Some(id(1)), ..snapshot(host(-day)) };
     recover(&own, &asked("k1", "k2"), NOW).expect("its own candidate is no stranger's");
 }

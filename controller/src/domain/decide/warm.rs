@@ -37,7 +37,7 @@ pub fn warm(
     if environment.fastcgi.is_none() {
         problems.add("", "the environment has no FastCGI cache configured");
     }
-    validate::purge::warm_urls(urls, &environment.doc.domain, &mut problems);
+    let urls = validate::purge::warm_urls(urls, &environment.doc.domain, &mut problems);
     problems.finish()?;
     if !is_wanted(environment) {
         let message = "the environment's FastCGI cache is off: switch it on first";

@@ -3,7 +3,7 @@
 
 use hostler_protocol::job::{
     CacheSet, EnvironmentDoc, JobSpec, Outcome, PurgeMode, PurgeResult, PurgeScope, PurgeSpec,
-    Selection, StepState, ToggleResult, WarmResult, WarmSpec, WarmState,
+    Selection, StepState, ToggleResult, UrlWarm, WarmResult, WarmSpec,
 };
 use hostler_tests::servers::free_port;
 use hostler_tests::servers::redis::Redis;
@@ -176,24 +176,63 @@ async fn both_purge_alike() {
     }
 }
 
+fn warm(environment: &EnvironmentDoc, paths: &[&str], wanted_at_us: i64) -> JobSpec {
+    let url = |path: &&str| format!("http://shop.test{path}");
+    let urls = paths.iter().map(url).collect();
+    JobSpec::CacheWarm(WarmSpec {
+        environment: environment.clone(),
+        urls,
+        wanted_at_us,
+        sent_at_us: None,
+    })
+}
+
 #[tokio::test]
-async fn a_playbook_warms() {
+async fn both_warm_alike() {
     let stand = Stand::start("");
     let shop = stand.site("shop", &Options::default());
+    let off = stand.run(warm(&shop, &["/"], 0)).await;
+    let by = stand.run_doc(by_playbook(warm(&shop, &["/"], 0))).await;
+    assert_eq!(failure(&off).0, "CACHE_OFF");
+    assert_eq!((failure(&by), steps(&by)), (failure(&off), steps(&off)));
+
     result::<ToggleResult>(&stand.toggle(&shop, true).await);
-    let urls = ["/?a", "/?b", "/?private"].map(|path| format!("http://shop.test{path}")).to_vec();
-    let spec = JobSpec::CacheWarm(WarmSpec {
-        environment: shop.clone(),
-        urls,
-        wanted_at_us: 0,
-        sent_at_us: None,
-    });
-    let outcome = stand.run_doc(by_playbook(spec)).await;
-    let warmed: WarmResult = result(&outcome);
-    let states: Vec<_> = warmed.urls.iter().map(|url| url.state).collect();
-    assert_eq!(states, [WarmState::Warmed, WarmState::Warmed, WarmState::NotStored], "{warmed:?}");
-    assert_eq!((warmed.warmed, warmed.not_stored, warmed.failed), (2, 1, 0));
-    assert_eq!([stand.status(&shop, "/?a"), stand.status(&shop, "/?b")], ["HIT", "HIT"]);
+    stand.page(&shop, "/gone", "http_response_code(404);");
+    stand.page(&shop, "/down", "http_response_code(503);");
+    stand.page(&shop, "/cookie", "header('Set-Cookie: a=b');");
+    stand.page(&shop, "/any", "header('Vary: *');");
+    let told = |outcome: &Outcome| {
+        let warmed: WarmResult = result(outcome);
+        let line = |url: UrlWarm| (url.url, url.state, url.status, url.note);
+        let counts =
+            [warmed.warmed, warmed.fresh, warmed.not_stored, warmed.failed, warmed.dropped];
+        (counts, warmed.urls.into_iter().map(line).collect::<Vec<_>>())
+    };
+    let paths = ["/?a", "/?b#c", "/?private", "/gone", "/down", "/cookie", "/any", "/.vhost"];
+    // Of an empty cache, then of what is stored by now.
+    let native = [(); 2].map(|()| warm(&shop, &paths, 0));
+    let by = native.clone().map(by_playbook);
+    let mut expected = Vec::new();
+    for spec in native {
+        expected.push(stand.run(spec).await);
+    }
+    result::<PurgeResult>(&stand.run(purge(&shop, PurgeScope::All, false)).await);
+    for (doc, native) in by.into_iter().zip(expected) {
+        let by = stand.run_doc(doc).await;
+        assert_eq!(told(&by), told(&native));
+        assert_eq!(steps(&by), steps(&native));
+        assert_eq!([stand.status(&shop, "/?a"), stand.status(&shop, "/?b")], ["HIT", "HIT"]);
+    }
+    let native = stand.run(warm(&shop, &["/down"], 0)).await;
+    let by = stand.run_doc(by_playbook(warm(&shop, &["/down"], 0))).await;
+    assert_eq!(failure(&native).0, "WARM_FAILED");
+    assert_eq!((failure(&by), steps(&by)), (failure(&native), steps(&native)));
+    let cache_dir = &shop.fastcgi.as_ref().unwrap().cache_dir;
+    std::fs::remove_dir_all(cache_dir).unwrap();
+    let native = stand.run(warm(&shop, &["/"], 0)).await;
+    let by = stand.run_doc(by_playbook(warm(&shop, &["/"], 0))).await;
+    assert_eq!(failure(&native).0, "CACHE_DIR_MISSING");
+    assert_eq!((failure(&by), steps(&by)), (failure(&native), steps(&native)));
 }
 
 /// Code and step of a failure.

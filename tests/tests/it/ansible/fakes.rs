@@ -53,6 +53,19 @@ async fn a_hanging_playbook_ends_with_everything_it_started() {
     assert!(left.is_empty(), "still there: {}", String::from_utf8_lossy(&left));
 }
 
+/// A task may become somebody else, whose environment has no mark, in a session of its own.
+#[tokio::test]
+async fn what_forgot_its_environment_ends_too() {
+    for script in ["setsid env -i /bin/sleep 3611 &\nwait", "env -i /bin/sh -c 'sleep 3611; true'"]
+    {
+        let (_stand, outcome) = ends(&format!("{START}\n{script}")).await;
+        assert_eq!(error(&outcome).0, "TIMED_OUT");
+        let left = hostler_tests::servers::command("pgrep").args(["-f", "sleep 3611"]).output();
+        let left = left.unwrap().stdout;
+        assert!(left.is_empty(), "{script}: {}", String::from_utf8_lossy(&left));
+    }
+}
+
 #[tokio::test]
 async fn rubbish_on_every_channel_is_told_apart_from_a_result() {
     let rubbish = "i=0; while [ $i -lt 20000 ]; do echo 'TASK [x] fatal: {\"event\":\"stats\"}'; echo 'ERROR! no' >&2; i=$((i+1)); done";

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use hostler_agent::host::ansible::Ansible;
-use hostler_protocol::job::{OutcomeState, StepState};
+use hostler_protocol::job::{
+    CacheSet, JobSpec, OutcomeState, PurgeMode, PurgeScope, PurgeSpec, StepState,
+};
 use hostler_tests::servers::{command, wait_for};
 
 use super::{by_playbook, copied_playbooks, programs, repository, switched_off};
@@ -42,6 +44,33 @@ async fn playbooks_that_cannot_be_run_are_told_by_code() {
         assert_eq!(found, code, "{outcome:#?}");
         assert!(message.contains(words), "{message}");
         assert_eq!(files(&shop), [None, None, None], "files were left behind");
+    }
+}
+
+/// What a changed playbook does about its own failures counts as Ansible counts it.
+#[tokio::test]
+async fn a_failure_that_is_rescued_fails_nothing_and_a_rescue_that_fails_does() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    switched_off(&stand, &shop).await;
+    let copy = copied_playbooks(stand.dir());
+    let good = std::fs::read_to_string(copy.join("cache-purge.yml")).unwrap();
+    stand.use_ansible(Ansible { playbook_dir: copy.clone(), ..ansible(stand.dir()) });
+    let with = |rescue: &str| {
+        let more = format!(
+            "  tasks:\n    - block:\n        - ansible.builtin.command: /bin/false\n      rescue:\n        - ansible.builtin.command: {rescue}\n"
+        );
+        good.replace("  tasks:\n", &more)
+    };
+    for (rescue, failed) in [("/bin/true", false), ("/bin/false", true)] {
+        std::fs::write(copy.join("cache-purge.yml"), with(rescue)).unwrap();
+        let caches = CacheSet { fastcgi: true, redis: false };
+        let (environment, mode) = (shop.clone(), PurgeMode::Hard);
+        let scope = PurgeScope::All;
+        let spec = PurgeSpec { environment, caches, scope, mode, dry_run: false };
+        let outcome = stand.run_doc(by_playbook(JobSpec::CachePurge(spec))).await;
+        let code = outcome.error.as_ref().map(|error| error.code.as_str());
+        assert_eq!(code, failed.then_some("PLAYBOOK_FAILED"), "{outcome:#?}");
     }
 }
 

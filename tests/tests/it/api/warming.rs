@@ -212,3 +212,21 @@ async fn questions_are_answered_to_who_waits() {
     let nobody = "/api/environments/env_00000000000000000000000000/cache/facts";
     world.rig.call(Method::POST, nobody, None).await.expect(404);
 }
+
+#[tokio::test]
+async fn a_page_is_the_same_in_every_form_of_its_url() {
+    let world = world().await;
+    let form = "HTTP://SHOP.example.:80/a#top";
+    let plain = json!("http://shop.example/a");
+    let warmed = warm(&world, &[form]).await.expect(202);
+    let read = world.rig.get(warmed.header("location")).await.expect(200);
+    assert_eq!(read.body["request"]["urls"], json!([plain]));
+    let path = format!("{}/cache/explain", world.environment);
+    let asked = world.rig.post(&path, json!({ "url": form })).await.expect(202);
+    let read = world.rig.get(asked.header("location")).await.expect(200);
+    assert_eq!(read.body["request"]["url"], plain);
+    for foreign in ["http://other.example/#http://shop.example/", "http://shop.example../"] {
+        let refused = world.rig.post(&path, json!({ "url": foreign })).await.expect(400);
+        assert_eq!(refused.pointers(), ["/url"], "{foreign}");
+    }
+}

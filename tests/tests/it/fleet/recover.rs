@@ -146,6 +146,43 @@ async fn ninety_days_after_its_end_it_is_too_late() {
     controller.stop().await;
 }
 
+/// The controller's clock was a month ahead for a while, and hosts got certificates of that time. When it
+/// is right again TLS refuses them until the month is over.
+#[tokio::test]
+async fn a_certificate_of_a_time_that_has_not_come_locks_no_host_out() {
+    let (_dir, path) = directory();
+    let start = now_micros();
+    let (clock, controller, old) = world(&path).await;
+    clock.advance(days(30));
+    let key = new_key();
+    let chain = recover(&controller, &old, &key).await.unwrap();
+    let identity = with(&old, key, chain);
+    session(&controller, &identity, hello_in_2(&[])).await;
+    controller.stop().await;
+
+    let controller = Controller::start_with(&path, Clock::manual(start.plus_secs(60))).await;
+    let pin = controller.app().join.pin;
+    let shown = Some((identity.enrolled.chain.clone(), &identity.key));
+    let error = match connect(controller.ready.agents, pin, ALPN_SESSION, shown).await {
+        Ok(connection) => soon("a refusal", connection.closed()).await,
+        Err(error) => error,
+    };
+    assert!(
+        matches!(&error, ConnectionError::ConnectionClosed(closed)
+        if u64::from(closed.error_code) == 0x100 + 45),
+        "the alert certificate_expired: {error}"
+    );
+    let key = new_key();
+    let chain = recover(&controller, &identity, &key).await.unwrap();
+    let new = with(&identity, key, chain);
+    session(&controller, &new, hello_in_2(&[])).await;
+    let row = controller.host(&identity.enrolled.host).await;
+    assert_eq!((row.key_sha256, row.recoveries), (key_sha256(&new.key), 2));
+    let early = recover(&controller, &new, &new_key()).await;
+    assert_eq!(early.unwrap_err(), "CERTIFICATE_VALID");
+    controller.stop().await;
+}
+
 #[tokio::test]
 async fn nobody_comes_back_who_need_not_or_must_not() {
     let (_dir, path) = directory();
