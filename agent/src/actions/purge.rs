@@ -93,6 +93,7 @@ impl Pages<'_> {
                 let nothing = FastcgiPurge { mode: spec.mode, ..self.wanted.nothing() };
                 return Ok((nothing, "there is no cache to purge".to_owned()));
             };
+            let glance = watch::glance(tools).await;
             let purge = Purge {
                 tools,
                 cache,
@@ -104,7 +105,7 @@ impl Pages<'_> {
                 cancel,
             };
             let told = |pages| tell(format!("{pages} pages made anew"));
-            let ready = watch::begin(tools);
+            let ready = watch::begin(glance);
             let (mut purged, begun) = Box::pin(purge.run(bin, ready, told)).await?;
             purged.result.mode = spec.mode;
             if !spec.dry_run {

@@ -15,10 +15,20 @@ const LISTENING: &str = "0A";
 /// What the kernel calls a stream socket.
 const STREAM: &str = "0001";
 
+/// Sockets of nginx's workers as they were at one moment, whoever is at their other ends.
+#[derive(Debug)]
+pub struct OpenSockets {
+    master: i32,
+    /// Inodes of those that are a worker's alone.
+    own: BTreeSet<u64>,
+    /// Inodes of the master's.
+    shared: BTreeSet<u64>,
+}
+
 impl Nginx {
-    /// Inodes of the sockets to backends that are open now; `None` where the system does not tell.
+    /// The sockets its workers have open now; `None` where the system does not tell.
     #[must_use]
-    pub fn backends(&self) -> Option<BTreeSet<u64>> {
+    pub fn open_sockets(&self) -> Option<OpenSockets> {
         let master = self.master().ok()?;
         let shared = sockets(master)??;
         let children = fs::read_to_string(format!("/proc/{master}/task/{master}/children")).ok()?;
@@ -28,6 +38,19 @@ impl Nginx {
             own.extend(sockets(worker)?.unwrap_or_default());
         }
         own.retain(|inode| !shared.contains(inode));
+        Some(OpenSockets { master, own, shared })
+    }
+}
+
+impl OpenSockets {
+    /// Inodes of those that lead to backends and are open still; `None` where the system does not
+    /// tell.
+    #[must_use]
+    pub fn backends(self) -> Option<BTreeSet<u64>> {
+        let Self { master, mut own, shared } = self;
+        if own.is_empty() {
+            return Some(own);
+        }
         let table = |name: &str| fs::read_to_string(format!("/proc/{master}/net/{name}"));
         let Unix { all, outgoing: mut backends } = unix(&table("unix").ok()?, &own);
         own.retain(|inode| !all.contains(inode));

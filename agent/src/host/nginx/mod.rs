@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal};
 use tokio_util::sync::CancellationToken;
 
+pub use self::backends::OpenSockets;
 use super::process::{self, Invocation, ProcessError};
 
 /// Longest time for `nginx -t` or `-T`.

@@ -26,6 +26,7 @@ use self::record::Record;
 use super::refresh::RENDER_SECS_MAX;
 use super::run::{Failure, blocking};
 use super::tools::Tools;
+use crate::host::nginx::OpenSockets;
 
 /// How often it is looked which renders have ended.
 const TICK: Duration = Duration::from_millis(50);
@@ -65,16 +66,36 @@ pub struct Purged {
     pub varies: bool,
 }
 
-/// Looks what is under way. To be called right before the first entry is touched; a page that is
-/// asked for from then on is made of what is there now.
-pub async fn begin(tools: &Tools) -> Begun {
+/// Connections of nginx just before a purge begins.
+#[derive(Debug)]
+pub struct Glance {
+    began_us: i64,
+    sockets: Option<OpenSockets>,
+}
+
+/// Looks which connections there are, before anything is asked of nginx.
+pub async fn glance(tools: &Tools) -> Glance {
     let began_us = tools.clock.now_us();
-    Begun { began_us, open: open(tools).await }
+    let nginx = tools.nginx.clone();
+    let sockets = blocking(move || Ok::<_, Failure>(nginx.open_sockets())).await;
+    Glance { began_us, sockets: sockets.ok().flatten() }
+}
+
+/// Finds out which of them are pages under way. To be over before the first entry is touched; a page
+/// whose connection is closed by then is stored by then, and one asked for since the glance is made
+/// of what is there now.
+pub async fn begin(glance: Glance) -> Begun {
+    let Glance { began_us, sockets } = glance;
+    Begun { began_us, open: backends(sockets).await }
+}
+
+async fn backends(sockets: Option<OpenSockets>) -> Option<BTreeSet<u64>> {
+    let sockets = sockets?;
+    blocking(move || Ok::<_, Failure>(sockets.backends())).await.ok().flatten()
 }
 
 async fn open(tools: &Tools) -> Option<BTreeSet<u64>> {
-    let nginx = tools.nginx.clone();
-    blocking(move || Ok::<_, Failure>(nginx.backends())).await.ok().flatten()
+    backends(glance(tools).await.sockets).await
 }
 
 /// Remembers a purge that has just been done; for how many seconds at most it is watched. What has
