@@ -283,8 +283,7 @@ async fn refresh_never_stores_an_error_over_a_page_even_if_the_site_says_for_how
         let old = body(&stand, "/a");
         let error = format!("http_response_code({status}); header('Cache-Control: max-age=300');");
         stand.page(&shop, "/a", &error);
-        let purged =
-            stand.purged(&shop, urls(&["http://shop.test/a"]), PurgeMode::Refresh).await;
+        let purged = stand.purged(&shop, urls(&["http://shop.test/a"]), PurgeMode::Refresh).await;
         assert_eq!((purged.failed, purged.refreshed), (1, 0), "{status}: {purged:#?}");
         assert_eq!(stand.visit(&shop, "/a"), (200, "HIT".to_owned()), "{status}");
         assert_eq!(body(&stand, "/a"), old, "{status}");
