@@ -16,6 +16,10 @@
 //! the cases of `fastcgi_cache_use_stale` a page that went away, and whose 404 is not to be stored,
 //! would be served for ever.
 //!
+//! An error the application gives a lifetime is stored like a page. By a visitor's request only where
+//! nothing is stored, but a refresh would put it over a good page: what answers in trouble
+//! ([`super::verdict::is_trouble`]) is not stored for one.
+//!
 //! The status header. nginx drops inherited `add_header`s in any block that has one of its own,
 //! so ours, put in the wrong block, would silently take a site's security headers away. It goes
 //! to a block that adds headers already, or to the server if none does: [`HeaderLevel`].
@@ -176,10 +180,10 @@ map ${p}_mode ${p}_past {{
     past 1;
     refresh 1;
 }}
-map ${p}_mode ${p}_unstored {{
+map "${p}_mode:$upstream_status" ${p}_unstored {{
     default "";
-    peek 1;
-    past 1;
+    "~^(?:peek|past):" 1;
+    "~^refresh:(?:.*[^0-9])?(?:408|429|5[0-9][0-9])$" 1;
 }}
 map $http_authorization ${p}_auth {{
     default 1;

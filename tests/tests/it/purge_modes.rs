@@ -271,3 +271,21 @@ async fn an_open_file_cache_delays_no_mode() {
     assert_eq!(answer.header("X-Hostler-Cache"), Some("HIT"));
     assert_ne!(answer.body, old);
 }
+
+#[tokio::test]
+async fn refresh_never_stores_an_error_over_a_page_even_if_the_site_says_for_how_long() {
+    let stand = Stand::start("");
+    let shop = stand.cached_site("shop").await;
+    for status in [500, 503, 429] {
+        stand.page(&shop, "/a", "");
+        stand.purged(&shop, PurgeScope::All, PurgeMode::Hard).await;
+        assert_eq!(stand.status(&shop, "/a"), "MISS");
+        let old = body(&stand, "/a");
+        let error = format!("http_response_code({status}); header('Cache-Control: max-age=300');");
+        stand.page(&shop, "/a", &error);
+        let purged = stand.purged(&shop, urls(&["http://shop.test/a"]), PurgeMode::Refresh).await;
+        assert_eq!((purged.failed, purged.refreshed), (1, 0), "{status}: {purged:#?}");
+        assert_eq!(stand.visit(&shop, "/a"), (200, "HIT".to_owned()), "{status}");
+        assert_eq!(body(&stand, "/a"), old, "{status}");
+    }
+}

@@ -241,3 +241,31 @@ async fn an_unknown_format_is_purged_exactly_and_as_a_whole_and_no_other_way() {
     assert_eq!(removed(&all), (1, 1));
     assert_eq!(entries(&cache_dir).len(), 0);
 }
+
+#[tokio::test]
+async fn a_planted_link_never_keeps_an_old_page_behind_a_purge_that_says_it_succeeded() {
+    let stand = Stand::start("");
+    let shop = stand.cached_site("shop").await;
+    let cache_dir = std::path::PathBuf::from(&shop.fastcgi.as_ref().unwrap().cache_dir);
+    let elsewhere = stand.nginx.dir().join("elsewhere");
+    let prefix = prefixes(&["http://shop.test/"]);
+    // A link in place of an entry, of a directory of each level.
+    for up in 0..3 {
+        assert_eq!(stand.status(&shop, "/page"), "MISS");
+        let entry = entries(cache_dir.to_str().unwrap()).pop().unwrap();
+        let planted = entry.ancestors().nth(up).unwrap().to_owned();
+        std::fs::rename(&planted, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &planted).unwrap();
+        assert_eq!(stand.status(&shop, "/page"), "HIT", "{up}: nginx follows no such link");
+        for scope in [prefix.clone(), tags(&["x"])] {
+            let (code, message) = error(&stand.purge(&shop, scope, false).await);
+            assert_eq!(code, "PATH_IS_SYMLINK", "{up}: {message}");
+        }
+        result::<PurgeResult>(&stand.purge(&shop, PurgeScope::All, false).await);
+        assert_eq!(stand.status(&shop, "/page"), "MISS", "{up}");
+        assert!(elsewhere.exists(), "{up}: a link was followed");
+        result::<PurgeResult>(&stand.purge(&shop, PurgeScope::All, false).await);
+        // It is a file or a directory.
+        drop((std::fs::remove_file(&elsewhere), std::fs::remove_dir_all(&elsewhere)));
+    }
+}

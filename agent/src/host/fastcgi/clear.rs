@@ -46,11 +46,21 @@ pub(super) fn opened(dir: Result<Dir, FsError>) -> Result<Option<Dir>, FsError> 
 
 /// The directories of a level: names of that many hexadecimal digits.
 pub(super) fn levels(dir: &Dir, digits: usize) -> Result<Vec<(OsString, FileType)>, FsError> {
+    let mut entries = levels_and_links(dir, digits)?;
+    entries.retain(|(_, kind)| *kind != FileType::Symlink);
+    Ok(entries)
+}
+
+/// The same with links of such names: nobody but nginx follows them.
+pub(super) fn levels_and_links(
+    dir: &Dir,
+    digits: usize,
+) -> Result<Vec<(OsString, FileType)>, FsError> {
     let mut entries = dir.entries()?;
     entries.retain(|(name, kind)| {
         let name = name.as_encoded_bytes();
         let named = name.len() == digits && name.iter().all(u8::is_ascii_hexdigit);
-        named && matches!(*kind, FileType::Directory | FileType::Unknown)
+        named && matches!(*kind, FileType::Directory | FileType::Symlink | FileType::Unknown)
     });
     Ok(entries)
 }
@@ -83,13 +93,14 @@ pub fn count(
     Ok((tally, whole))
 }
 
-/// Renames every level directory of a cache into `trash`, which must be on the same file
-/// system; says how many. nginx makes new ones as it needs them.
+/// Renames every level directory of a cache, and whatever link stands in the place of one, into
+/// `trash`, which must be on the same file system; says how many. nginx makes new ones as it needs
+/// them.
 ///
 /// # Errors
 /// [`FsError::Io`], with a source of `CrossesDevices` when `trash` is elsewhere.
 pub fn set_aside(cache: &Dir, trash: &Dir) -> Result<usize, FsError> {
-    let names = levels(cache, 1)?;
+    let names = levels_and_links(cache, 1)?;
     for (name, _) in &names {
         match rustix::fs::renameat(cache.fd(), name, trash.fd(), name) {
             Ok(()) | Err(Errno::NOENT) => {}
@@ -125,23 +136,41 @@ pub fn remove_empty_levels(cache: &Dir) -> Result<(), FsError> {
     Ok(())
 }
 
-/// Deletes entries where they are, voiding each: the way when they cannot be set aside.
+/// Deletes entries where they are, voiding each: the way when they cannot be set aside. Links are
+/// unlinked, whatever they lead to stays.
 ///
 /// # Errors
 /// Any [`FsError`] but `Outside`.
 pub fn remove_in_place(cache: &Dir, cancel: &CancellationToken) -> Result<Tally, FsError> {
     let mut tally = Tally::default();
+    unlink_links(cache, 1)?;
+    for (first, _) in levels(cache, 1)? {
+        if let Some(first) = opened(cache.child(&first))? {
+            unlink_links(&first, 2)?;
+        }
+    }
     walk(cache, cancel, &mut |dir, name| {
         match entry::open(Dir::clone_of(dir)?, name) {
             Ok(Some(entry)) => tally.add(entry.remove()?),
             Ok(None) => tally.add(unlink(dir, name)?),
-            // Links and directories are none of nginx's.
-            Err(FsError::Symlink { .. } | FsError::Kind { .. }) => {}
+            Err(FsError::Symlink { .. }) => tally.add(unlink(dir, name)?),
+            // Directories are none of nginx's.
+            Err(FsError::Kind { .. }) => {}
             Err(error) => return Err(error),
         }
         Ok(true)
     })?;
     Ok(tally)
+}
+
+/// Removes the links in the places of level directories.
+fn unlink_links(dir: &Dir, digits: usize) -> Result<(), FsError> {
+    for (name, kind) in levels_and_links(dir, digits)? {
+        if kind == FileType::Symlink {
+            unlink(dir, &name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes what is no entry, or has gone meanwhile.

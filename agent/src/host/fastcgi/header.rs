@@ -30,8 +30,6 @@ pub(super) const VOID: u64 = 0;
 const VERSION_MAX: u64 = 255;
 /// Bytes read of every file: enough for a key of 170 bytes.
 pub(super) const HEAD_BYTES: usize = 512;
-/// Longest key that is read, in bytes.
-const KEY_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) const VALID_AT: u64 = 8;
 const UPDATING_AT: usize = 16;
@@ -134,7 +132,6 @@ pub(super) fn read(fd: impl AsFd, buffer: &mut Vec<u8>) -> Result<Start<'_>, Err
         && buffer.len() == HEAD_BYTES
         && let Some(start) = header_start(buffer)
         && start > HEAD_BYTES
-        && start <= KEY_AT + KEY_BYTES_MAX + 1
     {
         fill(&fd, buffer, start)?;
     }

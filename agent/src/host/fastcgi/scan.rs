@@ -15,7 +15,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use tokio_util::sync::CancellationToken;
 
-use super::clear::{levels, opened};
+use super::clear::{levels_and_links, opened};
 use super::entry::{self, Entry};
 use super::entry_name;
 use super::header::{self, Head, Start};
@@ -49,6 +49,10 @@ pub struct Seen {
     pub unreadable: u64,
     /// Entries of a format this code does not know.
     pub foreign: u64,
+    /// Links where nginx looks for entries: it may serve what they lead to.
+    pub links: u64,
+    /// Files the system did not let be read.
+    pub failed: u64,
     /// False when the scan stopped early: at its limit, or because it was cancelled.
     pub whole: bool,
 }
@@ -120,7 +124,7 @@ pub fn scan<S: Send>(
     states: Vec<S>,
     visit: impl Fn(&mut S, &Sighted<'_>) -> Result<(), FsError> + Sync,
 ) -> Result<(Seen, Vec<S>), FsError> {
-    let (firsts, leaves) = leaves(scan.cache)?;
+    let (firsts, leaves, links) = leaves(scan.cache)?;
     let walk = Walk {
         scan,
         firsts,
@@ -141,12 +145,14 @@ pub fn scan<S: Send>(
         };
         std::iter::once(own).chain(helpers.into_iter().map(join)).collect()
     });
-    let (mut seen, mut states) = (Seen::default(), Vec::new());
+    let (mut seen, mut states) = (Seen { links, ..Seen::default() }, Vec::new());
     for one in ended {
         let (part, state) = one?;
         seen.entries += part.entries;
         seen.unreadable += part.unreadable;
         seen.foreign += part.foreign;
+        seen.links += part.links;
+        seen.failed += part.failed;
         states.push(state);
     }
     seen.whole = !walk.stopped.load(Ordering::Relaxed) && !scan.cancel.is_cancelled();
@@ -156,15 +162,26 @@ pub fn scan<S: Send>(
 /// A directory of entries: its place among those of the first level, and its name there.
 type Leaf = (usize, OsString);
 
-/// The directories of the first level, and every directory of entries.
-fn leaves(cache: &Dir) -> Result<(Vec<Dir>, Vec<Leaf>), FsError> {
-    let (mut firsts, mut leaves) = (Vec::new(), Vec::new());
-    for (first, _) in levels(cache, 1)? {
+/// The directories of the first level, every directory of entries, and how many links stand in
+/// their places.
+fn leaves(cache: &Dir) -> Result<(Vec<Dir>, Vec<Leaf>, u64), FsError> {
+    let (mut firsts, mut leaves, mut links) = (Vec::new(), Vec::new(), 0);
+    for (first, kind) in levels_and_links(cache, 1)? {
+        if kind == FileType::Symlink {
+            links += 1;
+            continue;
+        }
         let Some(dir) = opened(cache.child(&first))? else { continue };
-        leaves.extend(levels(&dir, 2)?.into_iter().map(|(second, _)| (firsts.len(), second)));
+        for (second, kind) in levels_and_links(&dir, 2)? {
+            if kind == FileType::Symlink {
+                links += 1;
+            } else {
+                leaves.push((firsts.len(), second));
+            }
+        }
         firsts.push(dir);
     }
-    Ok((firsts, leaves))
+    Ok((firsts, leaves, links))
 }
 
 struct Walk<'a> {
@@ -246,8 +263,12 @@ impl Walk<'_> {
             let fd = match rustix::fs::openat(leaf.fd(), name, flags, Mode::empty()) {
                 Ok(fd) => fd,
                 Err(Errno::NOENT) => continue,
-                Err(_) => {
+                Err(errno) => {
                     seen.unreadable += 1;
+                    match errno {
+                        Errno::LOOP => seen.links += 1,
+                        _ => seen.failed += 1,
+                    }
                     continue;
                 }
             };
@@ -266,7 +287,11 @@ impl Walk<'_> {
                 }
                 Ok(Start::Foreign) => seen.foreign += 1,
                 Ok(Start::Void) => {}
-                Ok(Start::Nothing) | Err(_) => seen.unreadable += 1,
+                Ok(Start::Nothing) => seen.unreadable += 1,
+                Err(_) => {
+                    seen.unreadable += 1;
+                    seen.failed += 1;
+                }
             }
         }
         Ok(())
@@ -314,7 +339,11 @@ fn list(
             {
                 names.push((entry.ino(), kind == FileType::RegularFile, name));
             }
-            Ok(_) | Err(_) => seen.unreadable += 1,
+            named => {
+                seen.unreadable += 1;
+                let place = named.is_ok_and(|name| name.iter().all(u8::is_ascii_hexdigit));
+                seen.links += u64::from(place && kind == FileType::Symlink);
+            }
         }
     }
     names.sort_unstable_by_key(|(inode, _, _)| *inode);

@@ -119,7 +119,7 @@ fn a_scan_sees_every_entry_and_tells_what_is_none() {
         let key = format!("key{n:03}");
         store(cache.path(), &entry_name(key.as_bytes()), &key, false);
     }
-    let long = format!("long{}", "x".repeat(5000));
+    let long = format!("long{}", "x".repeat(60_000));
     store(cache.path(), &entry_name(long.as_bytes()), &long, false);
     store(cache.path(), &"ab".repeat(16), "key000", true);
     let wrong = laid_out("key", "", 1, "");
@@ -157,7 +157,46 @@ fn links_are_not_followed_by_a_scan() {
     let link = cache.path().join("0");
     std::os::unix::fs::symlink(entry.parent().unwrap(), link).unwrap();
     let (keys, seen) = scanned(&cache, 2, 100);
-    assert_eq!((keys.len(), seen.unreadable), (1, 1));
+    assert_eq!((keys.len(), seen.unreadable, seen.links), (1, 1, 2));
+}
+
+#[test]
+fn clearing_takes_links_away_and_leaves_what_they_lead_to() {
+    for aside in [true, false] {
+        let (keep, cache) = cache();
+        let root = keep.path().canonicalize().unwrap();
+        let entry = store(cache.path(), &entry_name(b"one"), "one", false);
+        let elsewhere = root.join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let kept = elsewhere.join("ab".repeat(16));
+        std::fs::copy(&entry, &kept).unwrap();
+        let second = entry.parent().unwrap();
+        for (target, link) in [
+            (&kept, entry.with_file_name("cd".repeat(16))),
+            (&elsewhere, second.with_file_name("ff")),
+            (&elsewhere, cache.path().join("f")),
+            (&elsewhere, cache.path().join("e")),
+        ] {
+            // One of them may be where the entry is.
+            drop(std::os::unix::fs::symlink(target, link));
+        }
+        if aside {
+            let parent = Roots::new(std::slice::from_ref(&root)).dir(&root).unwrap();
+            let trash = parent.make_child(OsStr::new(TRASH)).unwrap();
+            set_aside(&cache, &trash).unwrap();
+            delete_tree(&parent, OsStr::new(TRASH)).unwrap();
+        } else {
+            remove_in_place(&cache, &CancellationToken::new()).unwrap();
+        }
+        let mut open = vec![cache.path().to_owned()];
+        while let Some(dir) = open.pop() {
+            for left in std::fs::read_dir(dir).unwrap().flatten() {
+                assert!(left.file_type().unwrap().is_dir(), "{} stays", left.path().display());
+                open.push(left.path());
+            }
+        }
+        assert_eq!(std::fs::read(&kept).unwrap()[0], 5, "a link was followed");
+    }
 }
 
 #[test]

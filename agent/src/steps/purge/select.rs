@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::all::still_wanted;
 use super::counts::{Count, Counts};
 use super::wanted::{Hit, Matcher};
-use crate::host::fastcgi::{self, Entry, SCAN_THREADS, SCANNED_ENTRIES_MAX, Scan, Sighted};
+use crate::host::fastcgi::{self, Entry, SCAN_THREADS, SCANNED_ENTRIES_MAX, Scan, Seen, Sighted};
 use crate::host::fs::{Dir, FsError};
 use crate::steps::render::STALE_SECS_MAX;
 use crate::steps::run::Failure;
@@ -103,9 +103,9 @@ impl Walk {
         let own = self.own_places()?;
         let mut walked = Walked { counts: Counts::new(self.matcher.urls()), ..Walked::default() };
         let varies = !self.varying.is_empty() || own.iter().any(|own| own.varies);
-        let mut foreign = 0;
+        let mut seen = Seen::default();
         if self.matcher.scans() || varies {
-            foreign = self.scan(&mut walked)?;
+            seen = self.scan(&mut walked)?;
         }
         for Own { key, url, .. } in own {
             still_wanted(&self.cancel)?;
@@ -113,6 +113,8 @@ impl Walk {
                 self.act(entry, Some(url), true, &mut walked)?;
             }
         }
+        unread(&self.cache, &seen)?;
+        let foreign = seen.foreign;
         if foreign > 0 && self.matcher.scans() {
             let message = format!(
                 "{foreign} entries are of a format this agent does not know: whether they are meant cannot be told"
@@ -123,8 +125,8 @@ impl Walk {
         Ok(walked)
     }
 
-    /// Says how many entries of an unknown format there are.
-    fn scan(&self, walked: &mut Walked) -> Result<u64, Failure> {
+    /// Says what it came across besides the entries that are meant.
+    fn scan(&self, walked: &mut Walked) -> Result<Seen, Failure> {
         let scan = Scan {
             cache: &self.cache,
             entries_max: SCANNED_ENTRIES_MAX,
@@ -147,7 +149,7 @@ impl Walk {
         }
         self.bounded(walked)?;
         if seen.whole {
-            return Ok(seen.foreign);
+            return Ok(seen);
         }
         let message = format!(
             "the cache holds more than {SCANNED_ENTRIES_MAX} entries: not all of them were looked at"
@@ -210,6 +212,19 @@ impl Walk {
             Acting::Pick { .. } | Acting::Count | Acting::Remove | Acting::Soften { .. } => Ok(()),
         }
     }
+}
+
+/// What nginx may serve though nobody could look whether it is meant: then the purge has not done
+/// what it was asked.
+fn unread(cache: &Dir, seen: &Seen) -> Result<(), Failure> {
+    let (Seen { links, failed, .. }, dir) = (seen, cache.path().display());
+    let (code, what) = match (links, failed) {
+        (0, 0) => return Ok(()),
+        (0, _) => (Code::FileFailed, format!("{failed} files in {dir} cannot be read")),
+        _ => (Code::PathIsSymlink, format!("{links} links in {dir} stand where entries may lie")),
+    };
+    let message = format!("{what}: whether nginx serves something that is meant cannot be told");
+    Err(Failure::new(code, message).with_hint("A purge of the whole cache takes them away."))
 }
 
 struct Own<'a> {
