@@ -105,6 +105,24 @@ class Cache(unittest.TestCase):
         tally, _ = cache.remove_all(self.roots, self.cache, "bin")
         self.assertEqual((tally.found, tally.removed), (1, 1))
 
+    def test_links_go_and_what_they_lead_to_stays(self):
+        elsewhere = os.path.join(self.root, "elsewhere")
+        os.mkdir(elsewhere)
+        trash = os.path.join(self.root, cache.TRASH)
+        for aside in (True, False):
+            entry = self.store(b"key")
+            first = os.path.dirname(os.path.dirname(entry))
+            free = "0" if not first.endswith("0") else "1"
+            links = [os.path.join(self.path, free), os.path.join(first, free * 2), entry[:-32] + "ab" * 16]
+            for link in links:
+                os.symlink(elsewhere, link)
+            if not aside:
+                os.rmdir(trash)
+                open(trash, "w", encoding="ascii").close()
+            cache.remove_all(self.roots, self.cache, "bin")
+            self.assertEqual([link for link in links if os.path.lexists(link)], [], aside)
+            self.assertTrue(os.path.isdir(elsewhere))
+
 
 if __name__ == "__main__":
     unittest.main()

@@ -35,6 +35,8 @@ COUNTED_ENTRIES_MAX = 200_000
 SCANNED_ENTRIES_MAX = 5_000_000
 # Deepest tree that is deleted; nginx makes two levels, the trash two more.
 TREE_LEVELS_MAX = 32
+# Hexadecimal digits in an entry's name.
+NAME_DIGITS = 32
 # Beside the cache directory, where entries wait to be deleted.
 TRASH = ".hostler-trash"
 
@@ -161,12 +163,22 @@ def _words(text):
     return [word for word in text.replace(b",", b" ").split(b" ") if word]
 
 
-def _levels(directory, digits):
-    """The directories of a level: names of that many hexadecimal digits."""
-    with os.scandir(directory.fd) as listing:
-        names = [item.name for item in listing if item.is_dir(follow_symlinks=False)]
+def _named(directory, digits, wanted):
+    """What is wanted of what has a name of that many hexadecimal digits."""
     hexadecimal = set("0123456789abcdefABCDEF")
-    return [name for name in names if len(name) == digits and set(name) <= hexadecimal]
+    with os.scandir(directory.fd) as listing:
+        items = [item for item in listing if len(item.name) == digits and set(item.name) <= hexadecimal]
+        return [item.name for item in items if wanted(item)]
+
+
+def _levels(directory, digits):
+    """The directories of a level."""
+    return _named(directory, digits, lambda item: item.is_dir(follow_symlinks=False))
+
+
+def _links(directory, digits):
+    """Links where nginx looks for directories or entries: it would serve what they lead to."""
+    return _named(directory, digits, lambda item: item.is_symlink())
 
 
 def _child(directory, name):
@@ -256,6 +268,7 @@ def remove_all(roots, cache, name):
             return tally, whole
         if bin_ is not None:
             delete_tree(trash, name)
+    _unlink_links(cache)
     tally = Tally()
     for directory, entry_name in walk(cache):
         entry = _regular(directory, entry_name)
@@ -264,9 +277,28 @@ def remove_all(roots, cache, name):
     return tally, True
 
 
+def _unlink_links(cache):
+    """Takes links away from where nginx looks; what they lead to stays."""
+    places = [(cache, 1)]
+    with contextlib.ExitStack() as opened:
+        for one in _levels(cache, 1):
+            first = _child(cache, one)
+            if first is not None:
+                places.append((opened.enter_context(first), 2))
+        for directory, digits in places:
+            for name in _links(directory, digits):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(name, dir_fd=directory.fd)
+    for directory, _ in walk(cache):
+        for name in _links(directory, NAME_DIGITS):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=directory.fd)
+
+
 def _set_aside(cache, bin_):
-    """Renames every level directory into the bin; False when that is on another file system."""
-    for name in _levels(cache, 1):
+    """Renames every level directory, and every link in the place of one, into the bin; False when that
+    is on another file system."""
+    for name in _levels(cache, 1) + _links(cache, 1):
         try:
             os.rename(name, name, src_dir_fd=cache.fd, dst_dir_fd=bin_.fd)
         except FileNotFoundError:
