@@ -68,8 +68,9 @@ pub struct Page {
 /// What became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Made {
-    /// It is stored, in a new file of that inode.
-    Stored { inode: u64 },
+    /// It is stored, in a new file of that inode. `doubtful`: the answer said that it was not to be
+    /// stored, so the file may be of somebody else's request, begun before.
+    Stored { inode: u64, doubtful: bool },
     /// It was answered in a way that is not stored: why. What was there is still there.
     NotStored { why: String },
     /// It was not answered, or by a site in trouble: how. What was there is still there.
@@ -119,7 +120,7 @@ pub async fn page(
             let forbidden = verdict::forbids(&answer).into_iter().next();
             let timeout = forbidden.as_ref().map_or(STORED_TIMEOUT, |_| UNLIKELY_TIMEOUT);
             match stored(cache, &key, before, timeout).await? {
-                Some(inode) => Made::Stored { inode },
+                Some(inode) => Made::Stored { inode, doubtful: forbidden.is_some() },
                 None => {
                     let why = forbidden.unwrap_or_else(|| verdict::hidden(&answer)).message;
                     Made::NotStored { why }

@@ -32,8 +32,9 @@ use super::tracking;
 use crate::host::fastcgi::entry_name;
 
 /// Number of what is rendered; files of an older one lack what newer jobs rely on. 2: the modes
-/// `past` and `refresh`, entries' own windows, keys without tracking arguments.
-pub const RENDERING: u32 = 2;
+/// `past` and `refresh`, entries' own windows, keys without tracking arguments. 3: a refresh stores
+/// no error.
+pub const RENDERING: u32 = 3;
 /// For how long a page that was made stale may be served while it is made anew, in seconds.
 pub const STALE_SECS_MAX: u32 = 60;
 /// Statuses the rendered files have nginx store without the application saying for how long.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use hostler_protocol::job::{EnvironmentDoc, PurgeMode, PurgeScope, Selection};
+use hostler_tests::bench::cache_files;
 use hostler_tests::servers::{Answer, SERVER_SECS_MAX, get, wait_for};
 
 use crate::stand::{Stand, entries, urls};
@@ -80,6 +81,39 @@ async fn with_nothing_under_way_there_is_nothing_to_watch() {
     stand.status(&shop, "/");
     let purged = stand.purged(&shop, urls(&["http://shop.test/"]), PurgeMode::Hard).await;
     assert_eq!(purged.watched_secs, 0);
+}
+
+#[tokio::test]
+async fn an_old_page_that_lands_in_place_of_a_refreshed_one_is_not_taken_for_it() {
+    let stand = Stand::start("");
+    let shop = stand.cached_site("shop").await;
+    content(&stand, &shop, "old");
+    let slow = Slow::begin(&stand, &shop, "/slow");
+    stand.store(&shop, &cache_files::key(&shop.domain, "/slow"));
+    // From now on the page is nobody else's, and takes as long as the test wants.
+    let pages = stand.pages(&shop);
+    let (begun, gate) = (pages.join("begun-new"), pages.join("gate-new"));
+    let lines = format!(
+        "touch('{}'); while (!file_exists('{}')) {{ usleep(5000); clearstatcache(); }} \
+         header('Cache-Control: no-store'); echo 'new';",
+        begun.display(),
+        gate.display(),
+    );
+    stand.page(&shop, "/slow", &lines);
+    let landing = async {
+        let deadline = hostler_tests::servers::instant() + std::time::Duration::from_secs(20);
+        while !begun.exists() {
+            assert!(hostler_tests::servers::instant() < deadline, "PHP did not begin");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        assert!(slow.end().body.starts_with("old"));
+        std::fs::write(&gate, "").unwrap();
+    };
+    let purging = stand.purged(&shop, urls(&["http://shop.test/slow"]), PurgeMode::Refresh);
+    tokio::join!(purging, landing);
+    left(&shop, 0).await;
+    let answer = get(stand.nginx.port, "shop.test", "/slow", &[]).unwrap();
+    assert!(answer.body.starts_with("new"), "{answer:?}");
 }
 
 #[tokio::test]

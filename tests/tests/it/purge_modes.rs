@@ -123,8 +123,8 @@ async fn files_of_an_older_agent_are_purged_hard_until_reconciled() {
     let shop = stand.cached_site("shop").await;
     let state = stand.dir().join(format!("state/environments/{}.json", shop.id));
     let text = std::fs::read_to_string(&state).unwrap();
-    assert!(text.contains("\"rendering\": 2"), "{text}");
-    std::fs::write(&state, text.replace("\"rendering\": 2", "\"rendering\": 1")).unwrap();
+    assert!(text.contains("\"rendering\": 3"), "{text}");
+    std::fs::write(&state, text.replace("\"rendering\": 3", "\"rendering\": 1")).unwrap();
     stand.restart();
     for mode in [PurgeMode::Soft, PurgeMode::Refresh] {
         stand.status(&shop, "/page");

@@ -175,8 +175,10 @@ fn settle(
     why: &mut Why,
 ) -> Vec<Picked> {
     match fetch.map(|fetch| fetch.made) {
-        Some(Made::Stored { inode }) => {
-            renewed.inodes.push(inode);
+        Some(Made::Stored { inode, doubtful }) => {
+            if !doubtful {
+                renewed.inodes.push(inode);
+            }
             renewed.counts.add(main.url, Count::refreshed(main.bytes));
             why.count(Unable::Variant, others.len());
             others
