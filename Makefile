@@ -7,7 +7,7 @@ CARGO ?= cargo
 DENY_VERSION := 0.20.2
 
 help:
-	@echo "make demo       a purge from the HTTP request to nginx and back, on loopback"
+	@echo "make demo       toggles and purges from the HTTP request to nginx and back, on loopback"
 	@echo "make test       every test, against real nginx, PHP-FPM, Redis and PostgreSQL"
 	@echo "make lint       formatting, clippy (warnings are errors), bans, licences, sources, playbooks"
 	@echo "make bench      speed and memory, with the alternatives measured in the same run"
