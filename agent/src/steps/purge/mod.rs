@@ -126,6 +126,12 @@ impl Purge<'_> {
             }
             Acting::Count | Acting::Remove | Acting::Pick { .. } => Vec::new(),
         };
+        let named = self.wanted.pages.len();
+        if matches!(acting, Acting::Soften { .. }) && named > ASKED_PAGES_MAX {
+            notes.push(format!(
+                "of {named} pages the first {ASKED_PAGES_MAX} were asked whether they are still there"
+            ));
+        }
         if !gone.is_empty() {
             notes.push(format!("removed: {} pages are no longer there", gone.len()));
         }
