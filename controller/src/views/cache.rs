@@ -60,8 +60,8 @@ pub struct SetCaches {
 pub enum PurgeMode {
     /// Gone: the next visitor gets a new page.
     Hard,
-    /// Stale: the next visitor gets the old page while it is made anew behind them. Of the first
-    /// 100 URLs those whose page is no longer there are removed instead.
+    /// Stale: the next visitor gets the old page while it is made anew behind them. Pages given by
+    /// URL that are no longer there are removed instead; 100 are asked in one purge.
     Soft,
     /// Made anew past the cache and stored over the old entry: no visitor ever waits.
     Refresh,

@@ -119,17 +119,16 @@ impl Purge<'_> {
         let varies = |(_, peek): &(usize, &Peek)| peek.varies;
         let varying = before.iter().enumerate().filter(varies).map(|(place, _)| place).collect();
         let mut notes = Vec::new();
-        let acting = self.acting(&varying).await?;
+        let (acting, unasked) = self.acting(&varying).await?;
         let gone: Vec<String> = match &acting {
             Acting::Soften { gone, .. } => {
                 gone.iter().filter_map(|place| self.wanted.urls.get(*place).cloned()).collect()
             }
             Acting::Count | Acting::Remove | Acting::Pick { .. } => Vec::new(),
         };
-        let named = self.wanted.pages.len();
-        if matches!(acting, Acting::Soften { .. }) && named > ASKED_PAGES_MAX {
+        if unasked > 0 {
             notes.push(format!(
-                "of {named} pages the first {ASKED_PAGES_MAX} were asked whether they are still there"
+                "{unasked} pages were not asked whether they are still there: {ASKED_PAGES_MAX} are in one job"
             ));
         }
         if !gone.is_empty() {
@@ -159,17 +158,21 @@ impl Purge<'_> {
         Ok(Purged { result, inodes, varies, gone })
     }
 
-    async fn acting(&self, varying: &BTreeSet<usize>) -> Result<Acting, Failure> {
+    /// What is done with entries, and how many pages were not asked whether they are still there.
+    async fn acting(&self, varying: &BTreeSet<usize>) -> Result<(Acting, usize), Failure> {
         if self.dry_run {
-            return Ok(Acting::Count);
+            return Ok((Acting::Count, 0));
         }
         match (self.treatment.mode, self.live) {
-            (PurgeMode::Refresh, Some(_)) => Ok(Acting::Pick { picked_max: REFRESHED_ENTRIES_MAX }),
-            (PurgeMode::Soft, Some(live)) => {
-                let gone = self.gone(live, varying).await?;
-                Ok(Acting::Soften { now_secs: self.tools.clock.now_us() / 1_000_000, gone })
+            (PurgeMode::Refresh, Some(_)) => {
+                Ok((Acting::Pick { picked_max: REFRESHED_ENTRIES_MAX }, 0))
             }
-            (PurgeMode::Hard, _) | (_, None) => Ok(Acting::Remove),
+            (PurgeMode::Soft, Some(live)) => {
+                let (gone, unasked) = self.gone(live, varying).await?;
+                let now_secs = self.tools.clock.now_us() / 1_000_000;
+                Ok((Acting::Soften { now_secs, gone }, unasked))
+            }
+            (PurgeMode::Hard, _) | (_, None) => Ok((Acting::Remove, 0)),
         }
     }
 
@@ -185,12 +188,12 @@ impl Purge<'_> {
     }
 
     /// URLs named whose page went away, of those that are stored: made stale they would be served
-    /// once more, and what answers now would never take their place.
+    /// once more, and what answers now would never take their place. Also how many were not asked.
     async fn gone(
         &self,
         live: &Live,
         varying: &BTreeSet<usize>,
-    ) -> Result<BTreeSet<usize>, Failure> {
+    ) -> Result<(BTreeSet<usize>, usize), Failure> {
         let walk = Walk {
             cache: self.cache.clone(),
             matcher: self.matcher.clone(),
@@ -200,9 +203,11 @@ impl Purge<'_> {
         };
         let scans = self.matcher.scans();
         let stored = blocking(move || walk.present()).await?;
-        let pages = self.wanted.pages.iter().enumerate();
+        let mut pages: Vec<_> = self.wanted.pages.iter().enumerate().collect();
+        pages.retain(|(place, _)| scans || stored.contains(place));
+        let unasked = pages.len().saturating_sub(ASKED_PAGES_MAX);
         let asked: Vec<_> = pages
-            .filter(|(place, _)| scans || stored.contains(place))
+            .into_iter()
             .take(ASKED_PAGES_MAX)
             .map(|(place, page)| async move {
                 let answer = live.ask(Kind::Past, &page.uri, &[], ASK_TIMEOUT).await;
@@ -212,9 +217,9 @@ impl Purge<'_> {
         let asking = futures_util::stream::iter(asked).buffer_unordered(REQUESTS_AT_ONCE);
         let gone = asking.filter_map(|place| async move { place }).collect();
         tokio::select! {
-            gone = gone => Ok(gone),
+            gone = gone => Ok((gone, unasked)),
             () = self.cancel.cancelled() => {
-                all::still_wanted(&self.cancel).map(|()| BTreeSet::new())
+                all::still_wanted(&self.cancel).map(|()| (BTreeSet::new(), unasked))
             }
         }
     }

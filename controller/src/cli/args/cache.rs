@@ -42,9 +42,9 @@ Without --url, --urls-from, --prefix and --tag both caches of the environment ar
 its neighbours are not touched. With them only the FastCGI cache is, of whatever one of them names.
 
 Modes: hard, the page is gone and the next visitor gets a new one; soft, the next visitor gets the
-old page while it is made anew behind them, and of the first 100 URLs given those whose page is no
-longer there are removed; refresh, pages are made anew first and no visitor ever waits. Redis keys
-are removed in every mode.
+old page while it is made anew behind them, and pages given by URL that are no longer there are
+removed (100 are asked in one purge); refresh, pages are made anew first and no visitor ever waits.
+Redis keys are removed in every mode.
 
 A dry run waits for its counts (60 s at most) unless --no-wait says otherwise.
 
