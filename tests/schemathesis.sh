@@ -33,6 +33,8 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 port=$(free_port)
+# Without one every delivery is answered with 503, which is no defect here.
+export HOSTLER_WEBHOOK_SECRET=schemathesis
 "$controller" serve --data-dir "$work/data" --listen "127.0.0.1:$port" \
     --agent-listen 127.0.0.1:0 --metrics-listen "127.0.0.1:$(free_port)" \
     >"$work/log" 2>&1 &

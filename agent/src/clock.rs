@@ -64,6 +64,17 @@ impl Clock {
         }
     }
 
+    /// Sets a manual wall clock forward or back, as a person or a time server does: the monotonic
+    /// clock does not notice. The machine's clock is left alone.
+    pub fn jump_us(&self, by_us: i64) {
+        match &self.source {
+            Source::System { .. } => {}
+            Source::Manual(manual) => {
+                manual.now_us.fetch_add(by_us, Ordering::SeqCst);
+            }
+        }
+    }
+
     /// Microseconds since the Unix epoch, UTC. May jump: for people, never for measuring.
     #[must_use]
     pub fn now_us(&self) -> i64 {

@@ -12,6 +12,8 @@ use crate::identity::RUNS_DIR;
 pub const CONFIG_FILE: &str = "/etc/hostler/agent.toml";
 /// Where the agent keeps its identity and journal unless an option says otherwise.
 pub const STATE_DIR: &str = "/var/lib/hostler-agent";
+/// Where this host's age keys are unless the configuration says otherwise.
+pub const AGE_KEY_FILE: &str = "/etc/hostler/age.key";
 /// Largest configuration file, in bytes.
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -32,7 +34,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// What this host permits; `None`: [`crate::policy::POLICY_FILE`], if it exists.
     pub policy: Option<PathBuf>,
-    /// `host:port` of controllers, tried in this order; empty: those named at enrolment.
+    /// `host:port` of controllers, each as good as the other: the agent begins with any of them and
+    /// moves to the next when that one is gone. Empty: those named at enrolment.
     pub controllers: Vec<String>,
     /// Jobs running at once.
     pub jobs_max: usize,
@@ -48,6 +51,9 @@ pub struct Config {
     pub python: PathBuf,
     /// Longest time of one playbook; a job's own time limit comes before it.
     pub playbook_secs_max: u64,
+    /// This host's age keys, which encrypted files of stacks are decrypted with; it may be missing
+    /// where there are none.
+    pub age_key: PathBuf,
     pub log_format: LogFormat,
 }
 
@@ -65,6 +71,7 @@ impl Default for Config {
             ansible_command: command,
             python,
             playbook_secs_max: timeout.as_secs(),
+            age_key: AGE_KEY_FILE.into(),
             log_format: LogFormat::Text,
         }
     }
@@ -134,6 +141,10 @@ impl Config {
         }
         if self.ansible_command.first().is_none_or(String::is_empty) {
             return wrong("ansible_command", "it names no program".to_owned());
+        }
+        if !self.age_key.is_absolute() {
+            let path = self.age_key.display();
+            return wrong("age_key", format!("{path} is no absolute path"));
         }
         for (key, path) in [("playbook_dir", &self.playbook_dir), ("python", &self.python)] {
             if !path.is_absolute() || path.to_str().is_none_or(|text| text.contains(['\n', '%'])) {
@@ -212,6 +223,7 @@ mod tests {
             ("playbook_secs_max = 0", "playbook_secs_max"),
             ("ansible_command = []", "ansible_command"),
             ("playbook_dir = \"ansible\"", "playbook_dir"),
+            ("age_key = \"age.key\"", "age_key"),
             ("controllers = [\"nowhere\"]", "controllers"),
         ] {
             let error = Config::parse(text).unwrap().check().unwrap_err().to_string();

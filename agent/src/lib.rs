@@ -4,6 +4,7 @@
 //! can start a real agent in their own process.
 
 pub mod actions;
+pub mod bulk;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -18,6 +19,7 @@ pub mod session;
 pub mod steps;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hostler_protocol::id::BootId;
@@ -25,16 +27,20 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::actions::{ActionSettings, Actions};
+use crate::bulk::{BUNDLES_DIR, Bulk, CACHE_BYTES_MAX};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
 use crate::identity::{IdentityError, Keeper};
 use crate::journal::{Journal, JournalError};
-use crate::observe::Facts;
+use crate::net::Way;
+use crate::observe::{Facts, Reports};
 use crate::policy::{Policy, PolicyError};
 use crate::runner::core::Limits;
 use crate::runner::{Executor, Load, Runner, RunnerHandle};
 use crate::session::{Session, SessionError, Status};
 
+/// Seconds the journal may take to close at the end.
+const CLOSE_SECS: u64 = 5;
 /// How long outcomes may wait for their acknowledgement when the agent stops.
 const FAREWELL_SECS: u64 = 2;
 
@@ -69,10 +75,16 @@ impl Agent {
     /// # Errors
     /// [`AgentError`].
     pub async fn stopped(self) -> Result<(), AgentError> {
-        match self.done.await {
-            Ok(done) => Ok(done?),
+        let done = match self.done.await {
+            Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+        };
+        // The process may end with this call: a journal left open would have to be repaired.
+        let closed = self.journal.close();
+        if tokio::time::timeout(Duration::from_secs(CLOSE_SECS), closed).await.is_err() {
+            tracing::warn!("the journal does not close; the next start repairs it");
         }
+        Ok(done?)
     }
 }
 
@@ -92,10 +104,19 @@ pub fn launch(config: &Config, shutdown: CancellationToken) -> Result<Agent, Age
     let clock = Clock::system();
     let policy = Policy::load(config.policy.as_deref())?;
     let state_dir = config.state_dir.join(identity::ACTIONS_DIR);
-    let settings =
-        ActionSettings { state_dir, ansible: config.ansible(), ..ActionSettings::default() };
+    let ways = watch::Sender::new(None);
+    let bundles_dir = config.state_dir.join(BUNDLES_DIR);
+    let bulk = Bulk::new(bundles_dir, CACHE_BYTES_MAX, ways.subscribe(), clock.clone());
+    let settings = ActionSettings {
+        state_dir,
+        ansible: config.ansible(),
+        bundles: Some(Arc::new(bulk)),
+        age_key: config.age_key.clone(),
+        ..ActionSettings::default()
+    };
     let actions = Actions::new(policy, settings, clock.clone());
-    start(config, Arc::new(actions), clock, shutdown)
+    let reports = observe::watch(actions.tools().clone());
+    start_with(config, Arc::new(actions), clock, Outside { ways, reports }, shutdown)
 }
 
 /// Starts an agent whose jobs are run by `executor`. It stops when `shutdown` fires: running jobs
@@ -109,10 +130,34 @@ pub fn start(
     clock: Clock,
     shutdown: CancellationToken,
 ) -> Result<Agent, AgentError> {
+    let outside = Outside { ways: watch::Sender::new(None), reports: Reports::none() };
+    start_with(config, executor, clock, outside, shutdown)
+}
+
+/// What a session has to do with beside jobs.
+#[derive(Debug)]
+pub struct Outside {
+    /// Told how bundles are fetched, whenever a session begins.
+    pub ways: watch::Sender<Option<Way>>,
+    /// What is seen of the host.
+    pub reports: Reports,
+}
+
+/// The same, with what goes on beside jobs.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    config: &Config,
+    executor: Executor,
+    clock: Clock,
+    Outside { ways, reports }: Outside,
+    shutdown: CancellationToken,
+) -> Result<Agent, AgentError> {
     config.check()?;
     identity::prepare_state_dir(&config.state_dir)?;
     let keeper = Keeper::load(&config.state_dir, clock.clone())?;
-    let (journal, contents) = Journal::open(&config.state_dir)?;
+    let (journal, contents) = Journal::open(&config.state_dir, config.jobs_max)?;
     tracing::info!(
         host = %keeper.card().host,
         name = keeper.card().name,
@@ -136,9 +181,10 @@ pub fn start(
     };
     let (says, status) = watch::channel(Status::default());
     let facts = Facts::gather().document();
-    let session = Session { controllers, facts, clock, status: says };
+    let welcomed = AtomicU64::new(0);
+    let session = Session { controllers, facts, clock, status: says, ways, welcomed };
     let stop = CancellationToken::new();
-    let done = tokio::spawn(session.run(keeper, pipe, stop.clone()));
+    let done = tokio::spawn(session.run(keeper, pipe, reports, stop.clone()));
     let drain_secs = config.drain_secs;
     tokio::spawn(async move {
         shutdown.cancelled().await;

@@ -8,6 +8,17 @@ use hostler_protocol::CONTROLLER_NAME;
 /// A connection to a controller.
 pub type Connection = quinn::Connection;
 
+/// How bundles are fetched from controllers, as the session knows it.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// Settings that show this host's identity.
+    pub config: quinn::ClientConfig,
+    /// Where the controller of the session is.
+    pub first: Option<SocketAddr>,
+    /// `host:port` of all of them.
+    pub controllers: Vec<String>,
+}
+
 /// How long one address may take to complete a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a name may take to resolve.
@@ -118,7 +129,38 @@ fn alert_of_peer(error: &quinn::ConnectionError) -> Option<quinn::TransportError
     }
 }
 
-/// Connects to the first of these controllers that answers.
+/// A connection that stands.
+#[derive(Debug)]
+pub struct Dialled {
+    pub endpoint: quinn::Endpoint,
+    pub connection: quinn::Connection,
+    /// Which of the controllers named answered.
+    pub place: usize,
+}
+
+/// Connects to the first of these controllers that answers, beginning at the `first`-th and going
+/// round. Each name is resolved anew.
+///
+/// # Errors
+/// [`DialError`] of the last address tried.
+pub async fn dial_from(
+    first: usize,
+    controllers: &[String],
+    config: &quinn::ClientConfig,
+) -> Result<Dialled, DialError> {
+    let mut last = DialError::Nowhere;
+    for turn in 0..controllers.len() {
+        let place = (first % controllers.len() + turn) % controllers.len();
+        let Some(name) = controllers.get(place) else { continue };
+        match dial_name(name, config).await {
+            Ok((endpoint, connection)) => return Ok(Dialled { endpoint, connection, place }),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// As [`dial_from`], beginning at the first.
 ///
 /// # Errors
 /// [`DialError`] of the last address tried.
@@ -126,20 +168,21 @@ pub async fn dial_any(
     controllers: &[String],
     config: &quinn::ClientConfig,
 ) -> Result<(quinn::Endpoint, quinn::Connection), DialError> {
+    let Dialled { endpoint, connection, .. } = dial_from(0, controllers, config).await?;
+    Ok((endpoint, connection))
+}
+
+async fn dial_name(
+    name: &str,
+    config: &quinn::ClientConfig,
+) -> Result<(quinn::Endpoint, quinn::Connection), DialError> {
     let mut last = DialError::Nowhere;
-    for name in controllers {
-        match resolve(name).await {
-            Err(error) => last = error,
-            Ok(addresses) => {
-                for address in addresses {
-                    match dial(name, address, config).await {
-                        Ok(connected) => return Ok(connected),
-                        Err(error) => {
-                            tracing::debug!(%error, "an address does not answer");
-                            last = error;
-                        }
-                    }
-                }
+    for address in resolve(name).await? {
+        match dial(name, address, config).await {
+            Ok(connected) => return Ok(connected),
+            Err(error) => {
+                tracing::debug!(%error, "an address does not answer");
+                last = error;
             }
         }
     }

@@ -36,6 +36,34 @@ pub struct Policy {
     pub redis_hosts: Vec<String>,
     /// Host names and addresses probes may connect to.
     pub probe_hosts: Vec<String>,
+    /// Docker, for stacks.
+    pub docker: DockerPolicy,
+}
+
+/// Docker on this host, and where stacks live.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerPolicy {
+    /// The engine's Unix socket.
+    pub socket: PathBuf,
+    /// The compose program and its leading arguments (`["docker", "compose"]`). Empty: the first
+    /// of `docker compose` and `docker-compose` that is installed.
+    pub compose: Vec<String>,
+    /// Where the Docker client finds registry logins and plugins.
+    pub config_dir: PathBuf,
+    /// The stacks' files, a directory per compose project; the agent's own, like its state.
+    pub stacks_dir: PathBuf,
+}
+
+impl Default for DockerPolicy {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/var/run/docker.sock"),
+            compose: Vec::new(),
+            config_dir: PathBuf::from("/root/.docker"),
+            stacks_dir: PathBuf::from("/var/lib/hostler-agent/stacks"),
+        }
+    }
 }
 
 impl Default for Policy {
@@ -60,6 +88,7 @@ impl Default for Policy {
             edit_wp_config: true,
             redis_hosts: loopback(),
             probe_hosts: loopback(),
+            docker: DockerPolicy::default(),
         }
     }
 }
@@ -129,6 +158,17 @@ impl Policy {
     fn check(&self) -> Result<(), String> {
         if self.nginx_command.first().is_none_or(String::is_empty) {
             return Err("`nginx_command` must name a program".to_owned());
+        }
+        let docker = &self.docker;
+        for (name, path) in [
+            ("socket", &docker.socket),
+            ("config_dir", &docker.config_dir),
+            ("stacks_dir", &docker.stacks_dir),
+        ] {
+            if !path.is_absolute() || path == Path::new("/") {
+                let path = path.display();
+                return Err(format!("`docker.{name}` `{path}` must be an absolute path below `/`"));
+            }
         }
         for root in &self.roots {
             if !root.is_absolute() || root == Path::new("/") {

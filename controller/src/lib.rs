@@ -4,12 +4,14 @@
 
 pub mod api;
 pub mod app;
+pub mod bundles;
 pub mod clock;
 pub mod command;
 pub mod config;
 pub mod domain;
 pub mod events;
 pub mod fleet;
+pub mod git;
 pub mod pki;
 pub mod store;
 pub mod tasks;
@@ -26,13 +28,17 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::Access;
+use crate::app::desired::{Desired, Keeping, Source};
 use crate::app::{App, JoinTarget};
+use crate::bundles::Bundles;
 use crate::clock::{Clock, RandomError};
-use crate::config::Config;
+use crate::config::{Config, DesiredConfig};
 use crate::events::Events;
 use crate::fleet::{EndpointError, Fleet, Port};
+use crate::git::{GitSettings, Mirror};
 use crate::pki::{Authority, PkiError};
 use crate::store::{DatabaseUrl, Page, Store, StoreError};
+use crate::tasks::refresh::Looking;
 use crate::templates::{TemplateError, Templates};
 
 /// Bound sockets, and what a test may want to hold in its own hands.
@@ -83,8 +89,26 @@ pub enum RunError {
     Store(#[from] StoreError),
     #[error("the certificate authority cannot be used")]
     Pki(#[from] PkiError),
+    /// Its agents trust another root, and the installation's agents would not trust it.
+    #[error(
+        "the database {database} is of the installation with root {theirs}, and {dir} has root {own}: \
+         put there what `hostler-controller pki issue` makes on a controller of that installation, or \
+         give this controller the database (or the backup of its pki directory) it belongs to"
+    )]
+    OtherRoot { database: String, theirs: String, own: String, dir: String },
+    /// A root made here and now would be another than the installation's.
+    #[error(
+        "the database {database} is of the installation with root {theirs}, and {dir} has none: put \
+         there what `hostler-controller pki issue --out DIR` makes on a controller of that \
+         installation, or restore the directory from a backup"
+    )]
+    NoRoot { database: String, theirs: String, dir: String },
     #[error("the agents' port cannot be served")]
     Endpoint(#[from] EndpointError),
+    #[error("the store of bundles cannot be used")]
+    Bundles(#[from] bundles::BundleError),
+    #[error("the git mirror cannot be used")]
+    Git(#[from] git::GitError),
     #[error("the job templates cannot be used")]
     Templates(#[from] TemplateError),
     #[error(transparent)]
@@ -131,15 +155,85 @@ pub async fn open(
     agents: SocketAddr,
 ) -> Result<(App, Arc<Authority>), RunError> {
     prepare_data_dir(config)?;
-    let authority =
-        Arc::new(Authority::open(&config.pki_dir(), clock.clone(), config.host_certificate_secs)?);
-    let nodename = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let templates = Templates::shipped()?;
+    let store = Store::open(&config.database).await?;
+    let (authority, controller) = match belong(config, &store, &clock).await {
+        Ok(found) => found,
+        Err(error) => {
+            store.close().await;
+            return Err(error);
+        }
+    };
+    let nodename = nodename();
     let join =
         JoinTarget { addresses: config.join_addresses(agents, &nodename), pin: authority.pin()? };
-    let (templates, controller) = (Templates::shipped()?, controller_id(config, &clock)?);
-    let store = Store::open(&config.database).await?;
     let events = Events::new(store.clone());
-    Ok((App { store, clock, templates, events, controller, join: Arc::new(join) }, authority))
+    let authority = Arc::new(authority);
+    let desired = desired(config)?;
+    let join = Arc::new(join);
+    Ok((App { store, clock, templates, events, desired, controller, join }, authority))
+}
+
+/// Where stacks come from, and where their bundles are kept.
+fn desired(config: &Config) -> Result<Desired, RunError> {
+    let DesiredConfig { git, webhook_secrets, rules, removal, syncs_max, bucket, .. } =
+        &config.desired;
+    let bundles = match bucket {
+        Some(bucket) => Bundles::in_bucket(bucket)?,
+        None => Bundles::on_disk(&config.data_dir.join("bundles"))?,
+    };
+    let keeping = Keeping {
+        source: git.as_ref().map(source),
+        rules: rules.clone(),
+        removal: *removal,
+        syncs_max: *syncs_max,
+        webhook_secrets: webhook_secrets.clone(),
+    };
+    Ok(Desired::new(keeping, bundles))
+}
+
+fn source(git: &GitSettings) -> Source {
+    let (url, reference) = (git.url.as_str(), git.reference.as_str());
+    let last = url.trim_end_matches('/').rsplit(['/', ':']).next().unwrap_or_default();
+    Source {
+        shown: format!("{url}#{reference}:/{}", git.deploy_dir.path()),
+        deploy_dir: git.deploy_dir.clone(),
+        reference: reference.to_owned(),
+        repository: last.trim_end_matches(".git").to_owned(),
+    }
+}
+
+/// The repository's mirror, if one is configured.
+fn looking(config: &Config, clock: &Clock) -> Result<Option<Looking>, RunError> {
+    let Some(git) = &config.desired.git else { return Ok(None) };
+    let mirror = Mirror::open(&config.data_dir.join("git"), git.clone(), clock.clone())?;
+    let (limits, poll) = (git.limits, config.desired.poll);
+    Ok(Some(Looking { mirror: Arc::new(mirror), limits, poll }))
+}
+
+fn nodename() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Its clock, its authority and its name, where they are those of the database's installation.
+async fn belong(
+    config: &Config,
+    store: &Store,
+    clock: &Clock,
+) -> Result<(Authority, ControllerId), RunError> {
+    tasks::cluster::follow_clock(store, clock).await?;
+    let (dir, database) = (config.pki_dir(), config.database.to_string());
+    let shown = dir.display().to_string();
+    if let (Some(theirs), false) = (store.root_pin().await?, Authority::is_begun(&dir)) {
+        return Err(RunError::NoRoot { database, theirs, dir: shown });
+    }
+    let authority = Authority::open(&dir, clock.clone(), config.host_certificate_secs)?;
+    let own = hex::encode(authority.pin()?);
+    let theirs = store.claim_installation(&own, clock.now()).await?;
+    if theirs != own {
+        return Err(RunError::OtherRoot { database, theirs, own, dir: shown });
+    }
+    Ok((authority, controller_id(config, clock)?))
 }
 
 /// Runs a controller until the shutdown, then lets go of everything within bounded times.
@@ -169,7 +263,9 @@ async fn serve(
 ) -> Result<(), RunError> {
     let api_address = listeners.api.local_addr()?;
     let access = access(config, api_address, &app).await?;
+    let looking = looking(config, &app.clock)?;
     clear_presence(config, &app).await?;
+    let place = tasks::cluster::Place::enter(&app, nodename()).await?;
     let fleet = Fleet::new(app.clone(), authority);
     let port = Port::open(fleet.clone(), listeners.agents)?;
     let api = listening(listeners.api)?;
@@ -195,7 +291,14 @@ async fn serve(
         async move { fleet.follow_revocations(shutdown).await }
     });
     tasks.spawn(tasks::dispatch::run(app.clone(), agents, shutdown.clone()));
+    tasks.spawn(tasks::batches::run(app.clone(), shutdown.clone()));
+    tasks.spawn(tasks::stacks::run(app.clone(), shutdown.clone()));
+    tasks.spawn(tasks::bundles::run(app.clone(), shutdown.clone()));
+    if let Some(looking) = looking {
+        tasks.spawn(tasks::refresh::run(app.clone(), looking, shutdown.clone()));
+    }
     tasks.spawn(tasks::sweep::run(app.clone(), asked_again, shutdown.clone()));
+    tasks.spawn(tasks::cluster::run(app.clone(), fleet.agents(), place, shutdown.clone()));
     tasks.spawn(port.serve(shutdown.clone()));
     if let (Some(metrics), Ok(handle)) = (metrics, telemetry::metrics()) {
         let router = api::serve::metrics_router(move || handle.render());
@@ -208,6 +311,7 @@ async fn serve(
     }
     announce(&ready, listeners.ready);
 
+    let app_left = app.clone();
     let router = api::router(app, access, shutdown.clone());
     let served = async {
         let served = api::serve::serve(api, router, shutdown.clone()).await;
@@ -215,6 +319,7 @@ async fn serve(
         served
     };
     let (served, whole) = tokio::join!(served, supervise(&mut tasks, shutdown.clone()));
+    tasks::cluster::leave(&app_left).await;
     tracing::info!("the controller has stopped");
     served?;
     if whole { Ok(()) } else { Err(RunError::PartEnded) }
@@ -320,6 +425,9 @@ async fn access(config: &Config, listen: SocketAddr, app: &App) -> Result<Access
     let ended = |at: Option<domain::Micros>| at.is_some_and(|at| at <= now);
     if tokens.iter().all(|token| token.revoked_at.is_some() || ended(token.expires_at)) {
         return Err(RunError::NoTokens { listen });
+    }
+    if config.open_desired_state {
+        return Ok(Access::TokensBesidesDesiredState);
     }
     Ok(Access::Tokens)
 }

@@ -99,6 +99,10 @@ fn describe() {
         "hostler_udp_receive_buffer_bytes",
         "Receive buffer of the agents' port as the kernel gave it"
     );
+    metrics::describe_counter!(
+        "hostler_udp_receive_drops_total",
+        "Datagrams of agents the system dropped because the receive buffer was full"
+    );
     metrics::describe_counter!("hostler_claims_total", "Jobs claimed for hosts here");
     metrics::describe_counter!(
         "hostler_reports_total",

@@ -10,7 +10,7 @@ use hostler_protocol::job::JobType;
 
 use crate::domain::Template;
 
-const SHIPPED: [(&str, &str); 7] = [
+const SHIPPED: [(&str, &str); 10] = [
     ("env-cache-toggle.yaml", include_str!("../templates/env-cache-toggle.yaml")),
     ("cache-purge.yaml", include_str!("../templates/cache-purge.yaml")),
     ("env-check.yaml", include_str!("../templates/env-check.yaml")),
@@ -18,6 +18,9 @@ const SHIPPED: [(&str, &str); 7] = [
     ("cache-warm.yaml", include_str!("../templates/cache-warm.yaml")),
     ("cache-facts.yaml", include_str!("../templates/cache-facts.yaml")),
     ("cache-explain.yaml", include_str!("../templates/cache-explain.yaml")),
+    ("stack-sync.yaml", include_str!("../templates/stack-sync.yaml")),
+    ("stack-down.yaml", include_str!("../templates/stack-down.yaml")),
+    ("stack-plan.yaml", include_str!("../templates/stack-plan.yaml")),
 ];
 
 /// Every template there is; cheap to clone.
@@ -37,6 +40,9 @@ struct Inner {
     warm: Arc<Template>,
     facts: Arc<Template>,
     explain: Arc<Template>,
+    sync: Arc<Template>,
+    down: Arc<Template>,
+    plan: Arc<Template>,
 }
 
 /// Why the registry cannot be built.
@@ -88,6 +94,9 @@ impl Templates {
             warm: of(JobType::CacheWarm)?,
             facts: of(JobType::CacheFacts)?,
             explain: of(JobType::CacheExplain)?,
+            sync: of(JobType::StackSync)?,
+            down: of(JobType::StackDown)?,
+            plan: of(JobType::StackPlan)?,
             by_name,
             by_reference,
         };
@@ -117,6 +126,9 @@ impl Templates {
             JobType::CacheWarm => &self.inner.warm,
             JobType::CacheFacts => &self.inner.facts,
             JobType::CacheExplain => &self.inner.explain,
+            JobType::StackSync => &self.inner.sync,
+            JobType::StackDown => &self.inner.down,
+            JobType::StackPlan => &self.inner.plan,
         })
     }
 
@@ -159,7 +171,11 @@ mod tests {
                 JobType::EnvCacheToggle | JobType::CachePurge => LaneKind::Environment,
                 JobType::EnvDelete => LaneKind::All,
                 JobType::CacheWarm => LaneKind::Warm,
-                JobType::EnvCheck | JobType::CacheFacts | JobType::CacheExplain => LaneKind::None,
+                JobType::StackSync | JobType::StackDown => LaneKind::Stack,
+                JobType::EnvCheck
+                | JobType::CacheFacts
+                | JobType::CacheExplain
+                | JobType::StackPlan => LaneKind::None,
             };
             assert_eq!(templates.for_type(job_type).lane, expected, "{}", job_type.as_str());
         }

@@ -112,6 +112,12 @@ ids! {
     EnvironmentId = "env";
     /// One unit of work on one host.
     JobId = "job";
+    /// One request for many environments.
+    BatchId = "batch";
+    /// A directory of the config repository that holds a compose file.
+    StackId = "stack";
+    /// One look at the config repository.
+    RefreshId = "refresh";
     /// A one-time enrolment token.
     EnrolmentTokenId = "enrol";
     /// An API token.

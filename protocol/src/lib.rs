@@ -9,11 +9,15 @@
 //! * what may grow (job specs, progress, outcomes, facts) travels inside the envelope as JSON
 //!   documents that tolerate unknown fields ([`job`]).
 
+pub mod bulk;
+pub mod bundle;
 pub mod codec;
+pub mod facts;
 pub mod id;
 pub mod job;
 pub mod join;
 pub mod message;
+pub mod observed;
 pub mod recovery;
 pub mod session;
 pub mod time;
@@ -24,17 +28,22 @@ pub const ALPN_SESSION: &[u8] = b"hostler/1";
 pub const ALPN_ENROL: &[u8] = b"hostler-enrol/1";
 /// ALPN of the return of a host whose certificate has ended (no client certificate: [`recovery`]).
 pub const ALPN_RENEW: &[u8] = b"hostler-renew/1";
+/// ALPN of a connection that bundles come over (client certificate required: [`bulk`]).
+pub const ALPN_BULK: &[u8] = b"hostler-bulk/1";
 
 /// The name in every controller certificate; agents pin the root, so the name never varies.
 pub const CONTROLLER_NAME: &str = "controller.hostler.internal";
 
 /// The protocol version this build speaks.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 /// The oldest protocol version this build still speaks.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;
 /// From this version on an agent may ask for a new certificate; to a controller of an older one
 /// the request would be no message at all.
 pub const VERSION_RENEWAL: u16 = 2;
+/// From this version on an agent reports what it sees of its host; a controller of an older one
+/// could not read that.
+pub const VERSION_OBSERVED: u16 = 3;
 
 /// Largest frame payload on any stream, in bytes; a longer one is refused before it is read.
 pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
@@ -45,6 +54,8 @@ const _: () = assert!(SPEC_BYTES_MAX + 16 * 1024 < FRAME_BYTES_MAX);
 pub const OUTCOME_BYTES_MAX: usize = 768 * 1024;
 /// Largest progress document in bytes.
 pub const PROGRESS_BYTES_MAX: usize = 16 * 1024;
+/// Largest document of what an agent sees of its host ([`observed`]), in bytes.
+pub const OBSERVED_BYTES_MAX: usize = 512 * 1024;
 /// Largest facts document in a `Hello`, in bytes.
 pub const FACTS_BYTES_MAX: usize = 64 * 1024;
 /// Most attempts (in flight plus unacknowledged) one `Hello` may name.

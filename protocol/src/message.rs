@@ -41,6 +41,9 @@ pub enum ToController {
     Recover(RecoverRequest),
     /// Answer to `Challenge`.
     Prove(RecoverProof),
+    /// On the control stream, from version [`crate::VERSION_OBSERVED`] on: an
+    /// [`crate::observed::Observed`] document. Not repeated: the next one says it anew.
+    Observed { document: Vec<u8> },
 }
 
 /// From a controller to an agent.
@@ -196,4 +199,6 @@ pub mod close {
     pub const DRAINING: u32 = 6;
     /// The controller cannot serve just now; reconnect with back-off.
     pub const UNAVAILABLE: u32 = 7;
+    /// Two agents show the host's identity: neither is let in until a person has seen to it.
+    pub const HELD: u32 = 8;
 }

@@ -11,4 +11,11 @@ impl Micros {
         let micros = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         Self(self.0.saturating_add(micros))
     }
+
+    /// This many seconds earlier; stays at the smallest time instead of wrapping.
+    #[must_use]
+    pub fn minus_secs(self, secs: u64) -> Self {
+        let micros = i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+        Self(self.0.saturating_sub(micros))
+    }
 }

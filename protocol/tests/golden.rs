@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hostler_protocol::bulk::{Answer, Ask};
 use hostler_protocol::codec::{self, Decoder};
 use hostler_protocol::id::{BootId, ControllerId, EnrolmentTokenId, HostId, JobId};
 use hostler_protocol::message::{
@@ -80,6 +81,7 @@ fn to_controller() -> Vec<(&'static str, ToController)> {
                 csr: vec![0x30, 0x82],
             }),
         ),
+        ("observed", ToController::Observed { document: br#"{"stacks":[]}"#.to_vec() }),
     ]
 }
 
@@ -132,6 +134,22 @@ fn to_agent() -> Vec<(&'static str, ToAgent)> {
     ]
 }
 
+fn bulk_ask() -> Vec<(&'static str, Ask)> {
+    let bundle = "ab".repeat(32);
+    vec![
+        ("manifest", Ask::Manifest { bundle: bundle.clone(), offset: 0 }),
+        ("blob", Ask::Blob { bundle, sha256: "cd".repeat(32), offset: 70_000 }),
+    ]
+}
+
+fn bulk_answer() -> Vec<(&'static str, Answer)> {
+    let (code, message) = ("NOT_FOUND".to_owned(), "there is none".to_owned());
+    vec![
+        ("found", Answer::Found { bytes: 67_108_864 }),
+        ("refused", Answer::Refused { code, message }),
+    ]
+}
+
 /// Every variant, by position: a new one does not compile until it has a place, and an example.
 fn place_of_controller_message(message: &ToController) -> usize {
     match message {
@@ -146,6 +164,7 @@ fn place_of_controller_message(message: &ToController) -> usize {
         ToController::Renew { .. } => 8,
         ToController::Recover(_) => 9,
         ToController::Prove(_) => 10,
+        ToController::Observed { .. } => 11,
     }
 }
 
@@ -163,6 +182,20 @@ fn place_of_agent_message(message: &ToAgent) -> usize {
         ToAgent::Renewed(_) => 9,
         ToAgent::RenewRefused { .. } => 10,
         ToAgent::Challenge(_) => 11,
+    }
+}
+
+fn place_of_ask(ask: &Ask) -> usize {
+    match ask {
+        Ask::Manifest { .. } => 0,
+        Ask::Blob { .. } => 1,
+    }
+}
+
+fn place_of_answer(answer: &Answer) -> usize {
+    match answer {
+        Answer::Found { .. } => 0,
+        Answer::Refused { .. } => 1,
     }
 }
 
@@ -214,11 +247,19 @@ fn messages_to_the_agent_keep_their_bytes() {
 }
 
 #[test]
+fn questions_for_bundles_and_their_answers_keep_their_bytes() {
+    check("bulk_ask", bulk_ask(), place_of_ask);
+    check("bulk_answer", bulk_answer(), place_of_answer);
+}
+
+#[test]
 fn every_pinned_file_belongs_to_a_message() {
     let known: Vec<String> = to_controller()
         .iter()
         .map(|(name, _)| format!("to_controller.{name}.hex"))
         .chain(to_agent().iter().map(|(name, _)| format!("to_agent.{name}.hex")))
+        .chain(bulk_ask().iter().map(|(name, _)| format!("bulk_ask.{name}.hex")))
+        .chain(bulk_answer().iter().map(|(name, _)| format!("bulk_answer.{name}.hex")))
         .collect();
     for entry in std::fs::read_dir(directory()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();

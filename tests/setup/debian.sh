@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Installs what `make demo`, `make test` and `make bench` run against, from Debian's packages, and
-# starts nothing. Does nothing when all is there. Usage: tests/setup/debian.sh [demo|test|bench]
+# Installs what the Makefile runs against, from Debian's packages, and starts nothing. Does nothing
+# when all is there. Usage: tests/setup/debian.sh [demo|demo-cluster|demo-stacks|test|bench]
 set -euo pipefail
+# shellcheck source=tests/setup/common.sh
+. "$(dirname "$0")/common.sh"
 
 for_what=${1:-test}
 
@@ -13,23 +15,27 @@ wanted=(
 )
 case $for_what in
   demo) ;;
+  # Docker is docker.sh's; there are no sites.
+  demo-stacks) wanted=("cc gcc" "make make" "git git" "curl curl" "openssl openssl") ;;
+  demo-cluster) wanted+=("/usr/lib/postgresql/*/bin/postgres postgresql") ;;
   test | bench)
     wanted+=("/usr/lib/postgresql/*/bin/postgres postgresql" "python3 python3" "/usr/lib/python3*/venv/__init__.py python3-venv")
+    # For the git servers.
+    wanted+=("/usr/sbin/fcgiwrap fcgiwrap" "/usr/sbin/sshd openssh-server" "ssh-keygen openssh-client")
+    # What secrets are encrypted with.
+    wanted+=("age age")
     ;;
-  *) echo "usage: $0 [demo|test|bench]" >&2; exit 2 ;;
+  *) echo "usage: $0 [demo|demo-cluster|demo-stacks|test|bench]" >&2; exit 2 ;;
 esac
+if [ "$for_what" = test ]; then
+  # For the chaos: networks, packet filters and small file systems of its own.
+  wanted+=("/usr/sbin/nft nftables" "ip iproute2" "mkfs.ext4 e2fsprogs" "mount mount" "nsenter util-linux")
+fi
 if [ "$for_what" = bench ]; then
   wanted+=("strace strace" "/usr/lib/nginx/modules/ngx_http_cache_purge_module.so libnginx-mod-http-cache-purge")
 fi
 
-missing=()
-for pair in "${wanted[@]}"; do
-  proof=${pair% *} package=${pair##* }
-  case $proof in
-    /*) compgen -G "$proof" >/dev/null || missing+=("$package") ;;
-    *) command -v "$proof" >/dev/null || missing+=("$package") ;;
-  esac
-done
+find_missing "${wanted[@]}"
 command -v cargo >/dev/null || {
   echo "Rust is missing: install it from https://rustup.rs (1.90 or newer), then run this again." >&2
   exit 1
@@ -40,21 +46,5 @@ if [ ${#missing[@]} -eq 0 ]; then
 fi
 
 echo "set-up: installing ${missing[*]} (Debian packages; none of their services is started)"
-as_root=()
-if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || { echo "run this as root, or install sudo" >&2; exit 1; }
-  as_root=(sudo)
-fi
-
-# Debian's packages start their services when installed; this policy, if there is none yet, says no
-# for as long as the installation takes.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-  printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee $policy >/dev/null
-  "${as_root[@]}" chmod 755 $policy
-  trap '"${as_root[@]}" rm -f $policy' EXIT
-fi
-export DEBIAN_FRONTEND=noninteractive
-"${as_root[@]}" apt-get -q update >/dev/null
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install "${missing[@]}" >/dev/null
+install_packages "${missing[@]}"
 echo "set-up: done"

@@ -2,6 +2,9 @@
 //! whole Hostler systems made of real processes.
 
 pub mod bench;
+pub mod chaos;
 pub mod rows;
 pub mod servers;
+pub mod sim;
 pub mod system;
+pub mod teller;

@@ -2,7 +2,7 @@
 
 use hostler_controller::domain::{Host, HostState, Micros};
 use hostler_controller::store::Opening;
-use hostler_protocol::id::{ControllerId, HostId};
+use hostler_protocol::id::{BootId, ControllerId, HostId};
 use serde_json::json;
 
 /// A host as if it had enrolled, of which nothing has been seen yet.
@@ -21,9 +21,11 @@ pub fn host(id: HostId, name: &str, key_sha256: &str, now: Micros) -> Host {
         recovered_at: None,
         clock_skew_ms: None,
         facts: json!({}),
+        labels: std::collections::BTreeMap::new(),
         agent_build: None,
         last_seen_at: None,
         connected: false,
+        held_at: None,
         created_at: now,
         revoked_at: None,
         revoked_as: None,
@@ -41,6 +43,8 @@ pub fn opening(host: &Host, controller: &ControllerId, now: Micros) -> Opening {
         facts: json!({ "os": "test" }),
         build: "test".to_owned(),
         clock_skew_ms: 0,
+        boot: BootId::from_parts(1, [0; 10]),
+        welcomed: None,
         now,
     }
 }

@@ -6,9 +6,13 @@
 mod check;
 mod explain;
 mod facts;
+mod probe;
 mod purge;
 mod recover;
 mod remove;
+mod stack_down;
+mod stack_plan;
+mod stack_sync;
 mod toggle;
 mod warm;
 mod warm_playbook;
@@ -19,9 +23,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{
     Code, EnvironmentDoc, Executor, JobDoc, JobSpec, JobType, Outcome, OutcomeState, StepReport,
+    StepState, Subject,
 };
 use serde_json::Value;
 use tokio_util::sync::DropGuard;
@@ -30,6 +34,7 @@ use crate::clock::Clock;
 use crate::host::ansible::Ansible;
 use crate::host::fake::Faults;
 use crate::policy::Policy;
+use crate::steps::bundle::BundleSource;
 use crate::steps::run::{Failure, Run};
 pub use crate::steps::run::{JobContext, ProgressSink};
 use crate::steps::tools::Tools;
@@ -44,6 +49,10 @@ pub struct ActionSettings {
     pub reload_secs_max: u64,
     /// How playbooks are run.
     pub ansible: Ansible,
+    /// Where bundles come from; without it stacks are refused.
+    pub bundles: Option<Arc<dyn BundleSource>>,
+    /// The file of keys that encrypted files of bundles are decrypted with.
+    pub age_key: PathBuf,
     /// For tests; the default injects nothing.
     pub faults: Faults,
 }
@@ -55,6 +64,8 @@ impl Default for ActionSettings {
             // Ten times what a thousand vhosts need.
             reload_secs_max: 15,
             ansible: Ansible::default(),
+            bundles: None,
+            age_key: PathBuf::from("/etc/hostler/age.key"),
             faults: Faults::default(),
         }
     }
@@ -73,11 +84,20 @@ impl Actions {
     /// Actions under that policy.
     #[must_use]
     pub fn new(policy: Policy, settings: ActionSettings, clock: Clock) -> Self {
-        let ActionSettings { state_dir, reload_secs_max, ansible, faults } = settings;
+        let ActionSettings { state_dir, reload_secs_max, ansible, bundles, age_key, faults } =
+            settings;
         let reload_timeout = Duration::from_secs(reload_secs_max);
-        let tools = Tools::new(policy, state_dir, reload_timeout, clock, faults);
+        let mut tools = Tools::new(policy, state_dir, reload_timeout, clock, faults);
+        tools.bundles = bundles;
+        tools.age_key = age_key;
         let _background = Arc::new(tools.stop.clone().drop_guard());
         Self { tools, ansible, _background }
+    }
+
+    /// The host as its jobs see it: whoever else works with it shares their locks.
+    #[must_use]
+    pub fn tools(&self) -> &Tools {
+        &self.tools
     }
 
     /// Runs one attempt to its end. Never panics: that, too, is an outcome.
@@ -89,7 +109,7 @@ impl Actions {
         let ended = AssertUnwindSafe(work).catch_unwind().await;
         let mut put_right = Vec::new();
         if ended.is_err() {
-            put_right = self.put_right(&doc.spec.environment().id).await;
+            put_right = self.put_right(&doc.spec.subject()).await;
         }
         let ended = ended.unwrap_or_else(|panic| {
             let what = panic
@@ -117,8 +137,32 @@ impl Actions {
     }
 
     /// Puts back what an attempt left half-changed that was cut off; empty when there is nothing.
-    pub async fn put_right(&self, environment: &EnvironmentId) -> Vec<StepReport> {
-        recover::put_right(&self.tools, environment).await
+    pub async fn put_right(&self, subject: &Subject) -> Vec<StepReport> {
+        match subject {
+            Subject::Environment(id) => recover::put_right(&self.tools, id).await,
+            // What a sync leaves half-done the next one takes up where it is.
+            Subject::Stack(_) => Vec::new(),
+        }
+    }
+
+    /// Asks the host whether it does what an attempt wanted that was cut off, and makes the outcome
+    /// that the attempt would have had. `None` when it does not, or nobody can tell.
+    pub async fn probe(&self, doc: &JobDoc) -> Option<Outcome> {
+        let started_us = self.tools.clock.monotonic_us();
+        let result = probe::probe(&self.tools, &doc.spec).await?;
+        let now_us = self.tools.clock.now_us();
+        let message =
+            "the agent was cut off when everything was done: the host proves it".to_owned();
+        let took_us = self.tools.clock.monotonic_us().saturating_sub(started_us);
+        let step = "probe".to_owned();
+        Some(Outcome {
+            state: OutcomeState::Succeeded,
+            result: Some(result),
+            error: None,
+            steps: vec![StepReport { step, state: StepState::Done, message, took_us }],
+            started_at_us: now_us,
+            finished_at_us: now_us,
+        })
     }
 
     /// At the agent's start: puts back what a killed agent left half-changed, clears away what it
@@ -164,7 +208,9 @@ impl Actions {
                 return Err(Failure::new(Code::PolicyRefused, message));
             }
             self.permit_executor(doc)?;
-            permit(&self.tools, spec.environment())?;
+            if let Some(environment) = spec.environment() {
+                permit(&self.tools, environment)?;
+            }
             Ok(((), "permitted".to_owned()))
         })
         .await?;
@@ -184,6 +230,11 @@ impl Actions {
                 }
                 None => document(warm::run(&self.tools, run, spec).await?),
             },
+            JobSpec::StackSync(spec) => {
+                document(Box::pin(stack_sync::run(&self.tools, run, spec)).await?)
+            }
+            JobSpec::StackPlan(spec) => document(stack_plan::run(&self.tools, run, spec).await?),
+            JobSpec::StackDown(spec) => document(stack_down::run(&self.tools, run, spec).await?),
         }
     }
 }
@@ -192,9 +243,13 @@ impl Actions {
 fn has_playbook(job_type: JobType) -> bool {
     match job_type {
         JobType::EnvCacheToggle | JobType::CachePurge | JobType::CacheWarm => true,
-        JobType::EnvCheck | JobType::EnvDelete | JobType::CacheFacts | JobType::CacheExplain => {
-            false
-        }
+        JobType::EnvCheck
+        | JobType::EnvDelete
+        | JobType::CacheFacts
+        | JobType::CacheExplain
+        | JobType::StackSync
+        | JobType::StackDown
+        | JobType::StackPlan => false,
     }
 }
 
@@ -273,7 +328,7 @@ mod tests {
             (&remove, Executor::Ansible, &[Executor::Ansible], Some("MODE_NOT_SUPPORTED")),
         ];
         for (spec, executor, permitted, expected) in cases {
-            let doc = JobDoc { executor, spec: spec.clone() };
+            let doc = JobDoc { executor, probe: false, spec: spec.clone() };
             let told = actions(dir.path(), permitted).permit_executor(&doc);
             assert_eq!(told.err().as_ref().map(Failure::code), expected, "{executor:?}");
         }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use hostler_protocol::{CLOCK_SKEW_SECS_MAX, RETURN_SECS_MAX};
 use serde::Serialize;
 
-use super::{Common, Failure, doctor_ansible, exists, runtime, say};
+use super::{Common, Failure, age_key, doctor_ansible, exists, runtime, say};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::{self, Identity, tls};
-use crate::journal::{self, FREE_BYTES_MIN, Glance, RESERVE_BYTES};
+use crate::journal::{self, FREE_BYTES_MIN, Glance, reserve_bytes};
 use crate::net::{self, DialError};
 use crate::observe::Facts;
 use crate::policy::{POLICY_FILE, Policy};
@@ -101,6 +101,7 @@ async fn look(config: &Config) -> Vec<Finding> {
     findings.push(journal(config));
     findings.push(space(config));
     findings.extend(policy(config));
+    findings.push(age_key::look(config));
     findings.extend(programs(&Facts::gather()));
     findings.extend(doctor_ansible::look(config).await);
     findings
@@ -257,7 +258,7 @@ fn space(config: &Config) -> Finding {
     };
     let mib = |bytes: u64| bytes / (1024 * 1024);
     match journal::disk_bytes(directory) {
-        Ok((free, _)) if free < FREE_BYTES_MIN + RESERVE_BYTES => bad(
+        Ok((free, _)) if free < FREE_BYTES_MIN + reserve_bytes(config.jobs_max) => bad(
             CHECK,
             State::Error,
             format!("{} MiB free for {}", mib(free), directory.display()),

@@ -3,6 +3,7 @@
 //! Answers go to standard output, everything else to standard error. Exit codes: 0 done, 1 it
 //! did not work, 2 the command was not understood.
 
+mod age_key;
 mod doctor;
 mod doctor_ansible;
 mod enroll;
@@ -21,7 +22,8 @@ const EXAMPLES: &str = "\
 Examples:
   hostler-agent enroll --token-file token    enrol this host
   hostler-agent run                          keep it connected and run its jobs
-  hostler-agent doctor                       say what is wrong";
+  hostler-agent doctor                       say what is wrong
+  hostler-agent age-key                      say what secrets for this host are encrypted to";
 
 /// Hostler's agent: connects this host to its controller and runs its jobs.
 #[derive(Debug, Parser)]
@@ -39,6 +41,9 @@ enum Command {
     Run(run::Args),
     /// Look at everything the agent needs and say what is wrong.
     Doctor(doctor::Args),
+    /// Print what to encrypt files to so that this host can read them; makes its age key if it has
+    /// none.
+    AgeKey(age_key::Args),
 }
 
 /// Options of every command that reads the configuration.
@@ -86,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Enroll(args) => enroll::enroll(args),
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => doctor::doctor(args),
+        Command::AgeKey(args) => age_key::age_key(args),
     };
     done.unwrap_or_else(|Failure(text)| {
         complain(&text);

@@ -196,7 +196,7 @@ fn leads_through_link(root: &Path, rest: &Path) -> bool {
     })
 }
 
-fn explain(errno: Errno, path: &Path, action: &'static str) -> FsError {
+pub(super) fn explain(errno: Errno, path: &Path, action: &'static str) -> FsError {
     let path = path.to_owned();
     match errno {
         Errno::LOOP => FsError::Symlink { path },

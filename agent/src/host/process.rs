@@ -19,6 +19,9 @@ pub use marks::end_marked;
 const GRACE: Duration = Duration::from_secs(5);
 /// Where programs are looked for.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Bytes of output kept beyond its tail until secrets are taken out: one that the tail's beginning
+/// goes through is found whole.
+const SECRET_BYTES: usize = 4096;
 /// What stands where a secret was.
 const REDACTED: &str = "[redacted]";
 
@@ -143,21 +146,33 @@ pub async fn run(
     };
     let status = status.map_err(|source| ProcessError::Run { program, source })?;
     let tail = if err.last.is_empty() { &out.last } else { &err.last };
+    let tail = redact(&String::from_utf8_lossy(tail), &invocation.secrets);
     Ok(Finished {
         status: status.code(),
-        tail: redact(&String::from_utf8_lossy(tail), &invocation.secrets),
+        tail: end_of(&tail, OUTPUT_TAIL_BYTES_MAX).to_owned(),
         stdout_cut: out.cut,
         stdout: out.first,
     })
 }
 
-/// Replaces every secret in a text.
+/// Replaces every secret in a text; the longest first, so that no rest of one is left where another
+/// is part of it.
 #[must_use]
 pub fn redact(text: &str, secrets: &[String]) -> String {
+    let mut secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     secrets
-        .iter()
+        .into_iter()
         .filter(|secret| !secret.is_empty())
-        .fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), REDACTED))
+        .fold(text.to_owned(), |text, secret| text.replace(secret, REDACTED))
+}
+
+/// The end of a text, of so many bytes at most.
+fn end_of(text: &str, bytes_max: usize) -> &str {
+    let from = (text.len().saturating_sub(bytes_max)..=text.len())
+        .find(|from| text.is_char_boundary(*from))
+        .unwrap_or(text.len());
+    &text[from..]
 }
 
 #[derive(Default)]
@@ -174,7 +189,7 @@ impl Kept {
         self.first.extend_from_slice(&bytes[..room.min(bytes.len())]);
         self.cut |= self.first_max > 0 && bytes.len() > room;
         self.last.extend_from_slice(bytes);
-        let over = self.last.len().saturating_sub(OUTPUT_TAIL_BYTES_MAX);
+        let over = self.last.len().saturating_sub(OUTPUT_TAIL_BYTES_MAX + SECRET_BYTES);
         self.last.drain(..over);
     }
 }
@@ -233,6 +248,19 @@ mod tests {
         let done = run(&sh(script, 10_000), &token).await.unwrap();
         assert_eq!(done.tail.len(), OUTPUT_TAIL_BYTES_MAX);
         assert!(done.stdout_cut && done.stdout.len() == 64);
+    }
+
+    #[tokio::test]
+    async fn no_part_of_a_secret_is_left_where_the_tail_begins_or_another_is_part_of_it() {
+        let token = CancellationToken::new();
+        let script = format!("printf hunter2hunter2; head -c {} /dev/zero | tr '\\0' x", {
+            OUTPUT_TAIL_BYTES_MAX - 3
+        });
+        let secrets = vec!["hunter2".to_owned(), "hunter2hunter2".to_owned()];
+        let done = run(&Invocation { secrets, ..sh(&script, 10_000) }, &token).await.unwrap();
+        assert!(done.tail.starts_with("ed]xx") && done.tail.len() == OUTPUT_TAIL_BYTES_MAX);
+        let both = ["cdef".to_owned(), "abcdefgh".to_owned()];
+        assert_eq!(redact("abcdefgh cdef", &both), "[redacted] [redacted]");
     }
 
     #[tokio::test]

@@ -84,6 +84,14 @@ impl Keeper {
         tls::session_config(identity, &self.clock)
     }
 
+    /// Settings of a connection that bundles come over; it shows the committed identity.
+    ///
+    /// # Errors
+    /// [`IdentityError`] if it is not fit for TLS.
+    pub fn bulk_config(&self) -> Result<quinn::ClientConfig, IdentityError> {
+        tls::bulk_config(&self.committed, &self.clock)
+    }
+
     /// What is due in a live session, and in how many milliseconds.
     #[must_use]
     pub fn due(&self) -> (Due, u64) {

@@ -4,6 +4,7 @@
 //! always whole: `key.pem` (0600), `chain.pem`, `root.der`, `identity.json`. Beside it, while a new
 //! certificate waits to be proven, lies a second one, the candidate. [`Keeper`] looks after both.
 
+mod certificate;
 mod enrol;
 mod exchange;
 mod files;

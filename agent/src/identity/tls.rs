@@ -1,22 +1,21 @@
 //! TLS and QUIC settings of the agent: TLS 1.3 only, the controller known by its root alone; see
 //! [`super::verify`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hostler_protocol::{
-    ALPN_ENROL, ALPN_RENEW, ALPN_SESSION, IDLE_SECS, JOB_STREAMS_MAX, KEEP_ALIVE_SECS,
+    ALPN_BULK, ALPN_ENROL, ALPN_RENEW, ALPN_SESSION, IDLE_SECS, JOB_STREAMS_MAX, KEEP_ALIVE_SECS,
 };
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{TransportConfig, VarInt};
 use rustls::client::WantsClientCert;
-use rustls::crypto::CryptoProvider;
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ConfigBuilder};
 use rustls_pki_types::{CertificateDer, UnixTime};
-use sha2::{Digest, Sha256};
-use x509_parser::prelude::FromDer;
 
+use super::certificate::provider;
+pub use super::certificate::{SeenRoot, pin_of, validity_secs};
 use super::verify::Verifier;
 use super::{Identity, IdentityError};
 use crate::clock::Clock;
@@ -25,12 +24,18 @@ use crate::clock::Clock;
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Streams' worth of bytes the controller may send ahead in all.
 const WINDOW_STREAMS: u32 = 8;
+/// Seconds between two signs of life on a connection, and without one until it counts as broken, where
+/// there is another controller to go to.
+const SOON_KEEP_ALIVE_SECS: u64 = 5;
+const SOON_IDLE_SECS: u64 = 16;
+/// Bytes the controller may send ahead on one stream with a bundle's bytes, and on all of a connection.
+const BULK_STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const BULK_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// The same as above for a connection with bundles: who hears nothing dials anew.
+const BULK_KEEP_ALIVE_SECS: u64 = 5;
+const BULK_IDLE_SECS: u64 = 20;
 /// Bytes the agent keeps in flight.
 const SEND_WINDOW_BYTES: u64 = 1024 * 1024;
-
-pub(super) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
 
 /// Settings of a session of an enrolled host.
 ///
@@ -44,6 +49,27 @@ pub fn session_config(
         .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
         .map_err(IdentityError::Tls)?;
     quic(tls, ALPN_SESSION)
+}
+
+/// Settings of a connection that bundles come over; see [`hostler_protocol::bulk`].
+///
+/// # Errors
+/// [`IdentityError`] if the identity is not fit for TLS.
+pub fn bulk_config(
+    identity: &Identity,
+    clock: &Clock,
+) -> Result<quinn::ClientConfig, IdentityError> {
+    let tls = builder(Verifier::below(identity.root.clone())?, clock)?
+        .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
+        .map_err(IdentityError::Tls)?;
+    let mut config = quic(tls, ALPN_BULK)?;
+    let mut transport = transport(BULK_KEEP_ALIVE_SECS, BULK_IDLE_SECS);
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(BULK_STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(BULK_WINDOW_BYTES));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
 }
 
 /// Settings of the return of a host whose certificate has ended: it shows none.
@@ -99,11 +125,17 @@ fn quic(mut tls: ClientConfig, alpn: &[u8]) -> Result<quinn::ClientConfig, Ident
     let crypto = QuicClientConfig::try_from(tls)
         .map_err(|error| IdentityError::Tls(rustls::Error::General(error.to_string())))?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(transport()));
+    config.transport_config(Arc::new(transport(KEEP_ALIVE_SECS, IDLE_SECS)));
     Ok(config)
 }
 
-fn transport() -> TransportConfig {
+/// Makes connections notice a silent controller sooner: worth its packets where there is another one
+/// to go to.
+pub fn notice_soon(config: &mut quinn::ClientConfig) {
+    config.transport_config(Arc::new(transport(SOON_KEEP_ALIVE_SECS, SOON_IDLE_SECS)));
+}
+
+fn transport(keep_alive_secs: u64, idle_secs: u64) -> TransportConfig {
     let mut transport = TransportConfig::default();
     transport
         .max_concurrent_bidi_streams(VarInt::from_u32(JOB_STREAMS_MAX))
@@ -113,39 +145,8 @@ fn transport() -> TransportConfig {
         .send_window(SEND_WINDOW_BYTES)
         .datagram_receive_buffer_size(None)
         .mtu_discovery_config(None)
-        .keep_alive_interval(Some(Duration::from_secs(KEEP_ALIVE_SECS)));
-    let idle_ms = u32::try_from(IDLE_SECS * 1000).unwrap_or(u32::MAX);
+        .keep_alive_interval(Some(Duration::from_secs(keep_alive_secs)));
+    let idle_ms = u32::try_from(idle_secs * 1000).unwrap_or(u32::MAX);
     transport.max_idle_timeout(Some(VarInt::from_u32(idle_ms).into()));
     transport
-}
-
-/// The root certificate that matched the pin, once a handshake has succeeded.
-#[derive(Debug, Clone, Default)]
-pub struct SeenRoot(Arc<Mutex<Option<Vec<u8>>>>);
-
-impl SeenRoot {
-    pub(super) fn set(&self, root: Vec<u8>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(root);
-    }
-
-    /// The root (DER), or `None` before a handshake.
-    #[must_use]
-    pub fn get(&self) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// SHA-256 of a certificate's public key info.
-#[must_use]
-pub fn pin_of(certificate: &[u8]) -> Option<[u8; 32]> {
-    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
-    Some(Sha256::digest(parsed.tbs_certificate.subject_pki.raw).into())
-}
-
-/// When a certificate begins and ends to be valid, in seconds since the Unix epoch.
-#[must_use]
-pub fn validity_secs(certificate: &[u8]) -> Option<(i64, i64)> {
-    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate).ok()?;
-    let validity = parsed.validity();
-    Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
 }

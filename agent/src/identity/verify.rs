@@ -14,7 +14,7 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::IdentityError;
-use super::tls::{SeenRoot, pin_of, provider, validity_secs};
+use super::certificate::{SeenRoot, pin_of, provider, validity_secs};
 
 /// How far this host's clock may be outside the time the controller's certificate holds, in
 /// seconds.

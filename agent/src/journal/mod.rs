@@ -6,15 +6,14 @@
 //! * a fault refuses new work, it never loses a result: space is held in reserve for outcomes;
 //! * all disk work happens on one thread of its own, which commits what has piled up together.
 
+pub mod disk;
 mod reserve;
 mod store;
 mod writer;
 
-#[cfg(test)]
-mod faulty;
-
 use std::path::{Path, PathBuf};
 
+use hostler_protocol::OUTCOME_BYTES_MAX;
 use hostler_protocol::message::AttemptRef;
 
 pub use self::writer::Journal;
@@ -27,8 +26,15 @@ pub const SETTLED_MAX: usize = 10_000;
 pub const SETTLED_SECS: i64 = 7 * 24 * 3600;
 /// Free bytes below which no new work is accepted.
 pub const FREE_BYTES_MIN: u64 = 8 * 1024 * 1024;
-/// Bytes held back on disk for outcomes.
+/// Bytes held back on disk for outcomes, at least.
 pub const RESERVE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes to hold back so that each of so many running jobs can end: its outcome is written beside
+/// the pages it replaces.
+#[must_use]
+pub fn reserve_bytes(jobs_max: usize) -> u64 {
+    RESERVE_BYTES.max(2 * (jobs_max * OUTCOME_BYTES_MAX) as u64)
+}
 
 /// Why something is not in the journal. The details are in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -67,8 +73,18 @@ pub enum JournalError {
 pub struct Unfinished {
     pub attempt: AttemptRef,
     pub accepted_at_us: i64,
+    /// The job document it was accepted with.
+    pub spec: Vec<u8>,
     /// How often the agent stopped in the middle of this job, this time included.
     pub crashes: u32,
+}
+
+/// An outcome that waits to be acknowledged.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kept {
+    pub attempt: AttemptRef,
+    /// Bytes of the outcome's document.
+    pub bytes: u64,
 }
 
 /// What stood in the journal when it was opened.
@@ -76,7 +92,7 @@ pub struct Unfinished {
 pub struct Contents {
     pub unfinished: Vec<Unfinished>,
     /// Finished and not acknowledged.
-    pub finished: Vec<AttemptRef>,
+    pub finished: Vec<Kept>,
     /// Settled attempts, oldest first.
     pub settled: Vec<AttemptRef>,
 }

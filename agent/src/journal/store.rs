@@ -1,6 +1,8 @@
 //! The tables, and what may happen to them. Blocking; only the journal's thread calls it.
 
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use hostler_protocol::id::JobId;
@@ -10,7 +12,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use super::{Contents, JournalError, JournalFault, SETTLED_MAX, SETTLED_SECS, Unfinished};
+use super::{Contents, JournalError, JournalFault, Kept, SETTLED_MAX, SETTLED_SECS, Unfinished};
 
 type Key = (&'static str, u32);
 /// Attempt → timeout in seconds, time of acceptance, spec.
@@ -47,26 +49,53 @@ impl Change {
 #[derive(Debug)]
 pub(super) enum Place {
     File(PathBuf),
-    #[cfg(test)]
-    Faulty(super::faulty::Disk),
+    /// Memory that fails as it is told to, for tests.
+    Memory(super::disk::Disk),
 }
 
 impl Place {
     fn open(&self) -> Result<Database, DatabaseError> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
+        self.drop_half_made()?;
         match self {
             Self::File(path) => builder.create(path),
-            #[cfg(test)]
-            Self::Faulty(disk) => builder.create_with_backend(disk.backend()),
+            Self::Memory(disk) => builder.create_with_backend(disk.backend()),
+        }
+    }
+
+    /// Empties a file whose making was cut off by a full disk or a power cut: redb writes its mark
+    /// last, and refuses a file without it. Nothing was ever promised from such a file, and an
+    /// agent that could not start for it would be of no use until somebody removed it.
+    fn drop_half_made(&self) -> io::Result<()> {
+        match self {
+            Self::Memory(disk) => disk.clear_if(is_half_made),
+            Self::File(path) => {
+                let file = match File::options().read(true).write(true).open(path) {
+                    Ok(file) => file,
+                    Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                    Err(error) => return Err(error),
+                };
+                // Whoever holds it is making it now, or has made it; redb says which.
+                if file.try_lock().is_err() {
+                    return Ok(());
+                }
+                let mut begins = [0; MARK_BYTES];
+                let half = file.read_exact_at(&mut begins, 0).map(|()| is_half_made(&begins));
+                match half {
+                    Ok(true) => file.set_len(0),
+                    Ok(false) => Ok(()),
+                    Err(error) if error.kind() == ErrorKind::UnexpectedEof => file.set_len(0),
+                    Err(error) => Err(error),
+                }
+            }
         }
     }
 
     fn path(&self) -> PathBuf {
         match self {
             Self::File(path) => path.clone(),
-            #[cfg(test)]
-            Self::Faulty(_) => PathBuf::from("(memory)"),
+            Self::Memory(_) => PathBuf::from("(memory)"),
         }
     }
 
@@ -74,10 +103,17 @@ impl Place {
     pub(super) fn directory(&self) -> Option<&Path> {
         match self {
             Self::File(path) => path.parent(),
-            #[cfg(test)]
-            Self::Faulty(_) => None,
+            Self::Memory(_) => None,
         }
     }
+}
+
+/// Bytes of the mark a database begins with.
+const MARK_BYTES: usize = 9;
+
+/// Whether a file that begins like this has no mark yet.
+fn is_half_made(bytes: &[u8]) -> bool {
+    bytes.iter().take(MARK_BYTES).all(|byte| *byte == 0)
 }
 
 /// The open journal.
@@ -224,17 +260,19 @@ fn load(database: &Database) -> Result<Result<Contents, String>, redb::Error> {
             let job = attempt.job.as_str().to_owned();
             let count = crashes.get(job.as_str())?.map_or(0, |count| count.value()) + 1;
             crashes.insert(job.as_str(), count)?;
-            let accepted_at_us = value.value().1;
-            contents.unfinished.push(Unfinished { attempt, accepted_at_us, crashes: count });
+            let (_, accepted_at_us, spec) = value.value();
+            let spec = spec.to_vec();
+            contents.unfinished.push(Unfinished { attempt, accepted_at_us, spec, crashes: count });
         }
         if contents.unfinished.is_empty() {
             // Nothing was cut off: whatever was counted has ended or moved on since.
             crashes.retain(|_, _| false)?;
         }
         for row in txn.open_table(FINISHED)?.iter()? {
-            let (key, _) = row?;
+            let (key, outcome) = row?;
+            let bytes = outcome.value().len() as u64;
             match attempt_of(key.value()) {
-                Ok(attempt) => contents.finished.push(attempt),
+                Ok(attempt) => contents.finished.push(Kept { attempt, bytes }),
                 Err(row) => return Ok(Err(row)),
             }
         }

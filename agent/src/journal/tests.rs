@@ -4,21 +4,41 @@ use std::io::ErrorKind;
 
 use hostler_protocol::id::JobId;
 
-use super::super::faulty::{Disk, Wrong};
+use super::super::Kept;
+use super::super::disk::{Disk, Wrong};
 use super::*;
 
 fn attempt(job: u8, number: u32) -> AttemptRef {
     AttemptRef { job: JobId::from_parts(u64::from(job), [job; 10]), attempt: number }
 }
 
+fn kept(contents: &Contents) -> Vec<AttemptRef> {
+    contents.finished.iter().map(|kept| kept.attempt.clone()).collect()
+}
+
 fn open(disk: &Disk) -> (Journal, Contents) {
-    Journal::open_at(Place::Faulty(disk.clone())).expect("the journal must open")
+    Journal::open_on(disk).expect("the journal must open")
+}
+
+#[tokio::test]
+async fn a_journal_that_was_closed_is_whole_while_handles_are_still_held() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(dir.path(), 4).unwrap();
+    let other = journal.clone();
+    journal.accept(attempt(1, 1), 60, 5, Vec::new()).await.unwrap();
+    journal.accept(attempt(2, 1), 60, 5, Vec::new()).await.unwrap();
+    journal.finish(attempt(2, 1), b"done".to_vec()).await.unwrap();
+    journal.close().await;
+    let whole = crate::journal::Glance::Whole { unfinished: 1, unacknowledged: 1 };
+    assert_eq!(crate::journal::glance(dir.path()).unwrap(), whole);
+    assert_eq!(other.probe().await, Err(JournalFault::Failed));
+    other.close().await;
 }
 
 #[tokio::test]
 async fn what_was_written_is_there_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let (journal, contents) = Journal::open(dir.path()).unwrap();
+    let (journal, contents) = Journal::open(dir.path(), 4).unwrap();
     assert_eq!(contents, Contents::default());
     journal.accept(attempt(1, 1), 60, 5, b"one".to_vec()).await.unwrap();
     journal.accept(attempt(2, 1), 60, 6, b"two".to_vec()).await.unwrap();
@@ -28,7 +48,7 @@ async fn what_was_written_is_there_after_a_restart() {
     journal.forget(attempt(3, 2), 8).await.unwrap();
     assert_eq!(journal.outcome(attempt(2, 1)).await.unwrap(), Some(b"done".to_vec()));
     assert_eq!(journal.outcome(attempt(3, 2)).await.unwrap(), None);
-    assert!(matches!(Journal::open(dir.path()), Err(JournalError::Held { .. })));
+    assert!(matches!(Journal::open(dir.path(), 4), Err(JournalError::Held { .. })));
     // Durable work after it carries the forgotten one to disk.
     journal.accept(attempt(4, 1), 60, 9, Vec::new()).await.unwrap();
     drop(journal);
@@ -37,7 +57,7 @@ async fn what_was_written_is_there_after_a_restart() {
     let cut_off: Vec<_> =
         contents.unfinished.iter().map(|row| (row.attempt.clone(), row.crashes)).collect();
     assert_eq!(cut_off, [(attempt(1, 1), 1), (attempt(4, 1), 1)]);
-    assert_eq!(contents.finished, [attempt(2, 1)]);
+    assert_eq!(contents.finished, [Kept { attempt: attempt(2, 1), bytes: 4 }]);
     assert_eq!(contents.settled, [attempt(3, 2)]);
 }
 
@@ -46,7 +66,7 @@ fn reopen(dir: &Path) -> (Journal, Contents) {
     let clock = crate::clock::Clock::system();
     let until_ms = clock.monotonic_ms() + 5000;
     loop {
-        match Journal::open(dir) {
+        match Journal::open(dir, 4) {
             Ok(opened) => return opened,
             Err(JournalError::Held { .. }) if clock.monotonic_ms() < until_ms => {
                 std::thread::yield_now();
@@ -80,11 +100,11 @@ async fn a_power_cut_keeps_everything_that_was_promised() {
         assert!(contents.unfinished.iter().any(|row| row.attempt == attempt(job, 1)));
         journal.finish(attempt(job, 1), vec![job; 100]).await.unwrap();
         let (_, contents) = open(&disk.after_power_cut());
-        assert!(contents.finished.contains(&attempt(job, 1)));
+        assert!(kept(&contents).contains(&attempt(job, 1)));
         assert!(!contents.unfinished.iter().any(|row| row.attempt == attempt(job, 1)));
         journal.forget(attempt(job, 1), 6).await.unwrap();
         let (_, contents) = open(&disk.after_power_cut());
-        let there = contents.finished.contains(&attempt(job, 1))
+        let there = kept(&contents).contains(&attempt(job, 1))
             || contents.settled.contains(&attempt(job, 1));
         assert!(there, "attempt {job} is neither unacknowledged nor settled");
     }
@@ -106,7 +126,7 @@ async fn a_fault_at_any_write_is_reported_and_survived() {
                 assert_eq!(fault, expected, "at write {nth}");
             }
             let (_, contents) = open(&disk.after_power_cut());
-            let known = contents.finished.contains(&attempt(1, 1))
+            let known = kept(&contents).contains(&attempt(1, 1))
                 || contents.unfinished.iter().any(|row| row.attempt == attempt(1, 1));
             assert!(known, "write {nth} failing with {kind:?} lost the attempt");
             disk.set(Wrong::Nothing);
@@ -118,6 +138,34 @@ async fn a_fault_at_any_write_is_reported_and_survived() {
             assert!(nth < 39, "40 writes for one finish: is each still committed once?");
         }
     }
+}
+
+#[test]
+fn a_journal_whose_making_was_cut_off_is_made_anew() {
+    for nth in 1..40 {
+        let disk = Disk::new();
+        disk.set(Wrong::From(nth, ErrorKind::StorageFull));
+        let made = Journal::open_on(&disk).is_ok();
+        disk.set(Wrong::Nothing);
+        for after in [disk.after_kill(), disk.after_power_cut()] {
+            let (_, contents) = open(&after);
+            assert_eq!(contents, Contents::default(), "after {nth} operations");
+        }
+        assert!(nth < 39 || made, "40 operations to make a journal?");
+    }
+    // On a real disk: some length, no mark; and one that is shorter than a mark.
+    for bytes in [vec![0; 8192], vec![0; 3]] {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(JOURNAL_FILE), bytes).unwrap();
+        let (_journal, contents) = Journal::open(dir.path(), 4).unwrap();
+        assert_eq!(contents, Contents::default());
+        assert!(matches!(Journal::open(dir.path(), 4), Err(JournalError::Held { .. })));
+    }
+    // What is somebody else's is left alone.
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(JOURNAL_FILE), b"not a journal at all").unwrap();
+    assert!(matches!(Journal::open(dir.path(), 4), Err(JournalError::Open { .. })));
+    assert_eq!(std::fs::read(dir.path().join(JOURNAL_FILE)).unwrap(), b"not a journal at all");
 }
 
 #[tokio::test]

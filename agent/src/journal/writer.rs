@@ -6,9 +6,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::oneshot;
 
+use super::disk::Disk;
 use super::reserve::Reserve;
 use super::store::{Change, Place, Store};
-use super::{Contents, JOURNAL_FILE, JournalError, JournalFault};
+use super::{Contents, JOURNAL_FILE, JournalError, JournalFault, reserve_bytes};
 
 /// Most changes committed together.
 const BATCH_MAX: usize = 64;
@@ -19,6 +20,7 @@ enum Request {
     Change(Change, Answer<()>),
     Outcome(AttemptRef, Answer<Option<Vec<u8>>>),
     Probe(Answer<()>),
+    Close(oneshot::Sender<()>),
 }
 
 /// A handle to the journal. The thread ends, and the file is closed, with the last handle.
@@ -28,16 +30,26 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens (or creates) the journal of a state directory.
+    /// Opens (or creates) the journal of a state directory, with room held back for the outcomes of
+    /// so many jobs at once.
     ///
     /// # Errors
     /// [`JournalError`].
-    pub fn open(state_dir: &Path) -> Result<(Self, Contents), JournalError> {
-        Self::open_at(Place::File(state_dir.join(JOURNAL_FILE)))
+    pub fn open(state_dir: &Path, jobs_max: usize) -> Result<(Self, Contents), JournalError> {
+        Self::open_at(Place::File(state_dir.join(JOURNAL_FILE)), jobs_max)
     }
 
-    pub(super) fn open_at(place: Place) -> Result<(Self, Contents), JournalError> {
-        let reserve = place.directory().map(Reserve::new);
+    /// Opens (or creates) a journal on a disk in memory, for tests. It holds nothing in reserve.
+    ///
+    /// # Errors
+    /// [`JournalError`].
+    pub fn open_on(disk: &Disk) -> Result<(Self, Contents), JournalError> {
+        Self::open_at(Place::Memory(disk.clone()), 1)
+    }
+
+    pub(super) fn open_at(place: Place, jobs_max: usize) -> Result<(Self, Contents), JournalError> {
+        let bytes = reserve_bytes(jobs_max);
+        let reserve = place.directory().map(|directory| Reserve::new(directory, bytes));
         let (store, contents) = Store::open(place)?;
         let (requests, inbox) = channel();
         std::thread::Builder::new()
@@ -94,6 +106,15 @@ impl Journal {
         self.ask(Request::Probe).await
     }
 
+    /// Does what was asked before and closes the file. Whatever is asked later fails.
+    pub async fn close(&self) {
+        let (closed, told) = oneshot::channel();
+        if self.requests.send(Request::Close(closed)).is_ok() {
+            // A thread that is gone has closed it.
+            drop(told.await);
+        }
+    }
+
     async fn change(&self, change: Change) -> Result<(), JournalFault> {
         self.ask(|answer| Request::Change(change, answer)).await
     }
@@ -123,6 +144,11 @@ impl Thread {
                         reply(answer, self.store.outcome(&attempt));
                     }
                     Request::Probe(answer) => reply(answer, self.room()),
+                    Request::Close(closed) => {
+                        self.commit(std::mem::take(&mut changes));
+                        drop(self);
+                        return reply_closed(closed);
+                    }
                 }
             }
             self.commit(changes);
@@ -171,6 +197,12 @@ impl Thread {
 fn answer_all(changes: Vec<(Change, Answer<()>)>, done: Result<(), JournalFault>) {
     for (_, answer) in changes {
         reply(answer, done);
+    }
+}
+
+fn reply_closed(closed: oneshot::Sender<()>) {
+    if closed.send(()).is_err() {
+        tracing::debug!("nobody waits for the journal to be closed any more");
     }
 }
 

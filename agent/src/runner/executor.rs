@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{JobDoc, Outcome, Progress, StepReport};
+use hostler_protocol::job::{JobDoc, Outcome, Progress, StepReport, Subject};
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,11 @@ pub trait Worker: Send + Sync {
     fn run(&self, work: Work) -> BoxFuture<'static, Outcome>;
 
     /// Puts right what an attempt left half-done that was cut off while the agent goes on.
-    fn put_right(&self, environment: EnvironmentId) -> BoxFuture<'static, Vec<StepReport>>;
+    fn put_right(&self, subject: Subject) -> BoxFuture<'static, Vec<StepReport>>;
+
+    /// Asks the host whether it does what an attempt wanted that was cut off; `None` when it does
+    /// not, or nobody can tell.
+    fn probe(&self, doc: JobDoc) -> BoxFuture<'static, Option<Outcome>>;
 
     /// Puts the host in a defined state after the agent was stopped in the middle of something.
     fn recover(&self) -> BoxFuture<'static, Vec<StepReport>>;
@@ -46,13 +49,18 @@ impl Worker for Actions {
         async move { Actions::run(&actions, doc, context).await }.boxed()
     }
 
-    fn put_right(&self, environment: EnvironmentId) -> BoxFuture<'static, Vec<StepReport>> {
+    fn put_right(&self, subject: Subject) -> BoxFuture<'static, Vec<StepReport>> {
         let actions = self.clone();
-        async move { Actions::put_right(&actions, &environment).await }.boxed()
+        async move { Actions::put_right(&actions, &subject).await }.boxed()
     }
 
     fn recover(&self) -> BoxFuture<'static, Vec<StepReport>> {
         let actions = self.clone();
         async move { Actions::recover(&actions).await }.boxed()
+    }
+
+    fn probe(&self, doc: JobDoc) -> BoxFuture<'static, Option<Outcome>> {
+        let actions = self.clone();
+        async move { Actions::probe(&actions, &doc).await }.boxed()
     }
 }

@@ -1,10 +1,13 @@
 //! Carries out what [`super::core`] decides: one loop, one task per running action.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use hostler_protocol::SPEC_BYTES_MAX;
 use hostler_protocol::id::BootId;
-use hostler_protocol::job::{JobDoc, Progress, StepReport};
+use hostler_protocol::job::{self, JobDoc, Progress, StepReport, StepState};
 use hostler_protocol::message::{AttemptRef, ToController};
 use tokio::io::DuplexStream;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +27,8 @@ const OUTBOX_MAX: usize = 512;
 const PROGRESS_MAX: usize = 64;
 /// How long it may take to put right what an action left that was cut off.
 const PUT_RIGHT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long it may take to ask the host how far one attempt came that was cut off.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Events waiting for the loop.
 const EVENTS_MAX: usize = 256;
 
@@ -63,6 +68,7 @@ impl Runner {
     #[must_use]
     pub fn start(self) -> RunnerHandle {
         let Self { limits, boot, journal, contents, executor, clock } = self;
+        let cut_off = to_be_asked(&contents);
         let core = Core::new(limits, boot, contents);
         let (near, far) = tokio::io::duplex(PIPE_BYTES);
         let drain = CancellationToken::new();
@@ -75,9 +81,18 @@ impl Runner {
 
         let running = HashMap::new();
         let shell = Shell { core, journal, executor, clock, events, outbox, running };
-        tokio::spawn(shell.serve(inbox, drain.clone(), says));
+        tokio::spawn(shell.serve(inbox, drain.clone(), says, cut_off));
         RunnerHandle { pipe: far, drain, load }
     }
+}
+
+/// Attempts that were cut off and whose host may prove that they are done.
+fn to_be_asked(contents: &Contents) -> Vec<(AttemptRef, JobDoc)> {
+    let asked = contents.unfinished.iter().filter_map(|one| {
+        let doc: JobDoc = job::read("job", &one.spec, SPEC_BYTES_MAX).ok()?;
+        doc.probe.then(|| (one.attempt.clone(), doc))
+    });
+    asked.collect()
 }
 
 enum Event {
@@ -114,8 +129,9 @@ impl Shell {
         mut inbox: mpsc::Receiver<Event>,
         drain: CancellationToken,
         load: watch::Sender<Load>,
+        cut_off: Vec<(AttemptRef, JobDoc)>,
     ) {
-        self.recover();
+        self.recover(cut_off);
         let mut draining = false;
         loop {
             load.send_if_modified(|said| {
@@ -138,12 +154,24 @@ impl Shell {
         }
     }
 
-    fn recover(&self) {
-        let recover = self.executor.recover();
+    /// First the host is put in a defined state, then it is asked: what it says then is what is.
+    /// Whatever becomes of that, the runner hears of its end: until then no job starts.
+    fn recover(&self, cut_off: Vec<(AttemptRef, JobDoc)>) {
+        let executor = self.executor.clone();
         let events = self.events.clone();
         tokio::spawn(async move {
-            let steps = recover.await;
-            report(&events, Input::Recovered { steps }).await;
+            let recovered = unless_it_panics(async { executor.recover().await }).await;
+            let steps = recovered.unwrap_or_else(|| vec![not_recovered()]);
+            let mut proven = Vec::new();
+            for (attempt, doc) in cut_off {
+                let asked = unless_it_panics(async { executor.probe(doc).await });
+                let asked = tokio::time::timeout(PROBE_TIMEOUT, asked).await;
+                if let Ok(Some(Some(outcome))) = asked {
+                    tracing::info!(job = %attempt.job, attempt = attempt.attempt, "a job that was cut off is done, as its host proves");
+                    proven.push((attempt, outcome));
+                }
+            }
+            report(&events, Input::Recovered { steps, proven }).await;
         });
     }
 
@@ -247,13 +275,13 @@ impl Shell {
         tracing::info!(job = %attempt.job, attempt = attempt.attempt, kind, executor, "job starts");
         let cancel = CancellationToken::new();
         let (progress, lines) = mpsc::channel(PROGRESS_MAX);
-        let environment = doc.spec.environment().id.clone();
+        let subject = doc.spec.subject();
         let work = Work { attempt: attempt.clone(), doc, cancel: cancel.clone(), progress };
         let action = tokio::spawn(self.executor.run(work));
         let abort = action.abort_handle();
         let events = self.events.clone();
         let executor = self.executor.clone();
-        let put_right = async move { executor.put_right(environment).await };
+        let put_right = async move { executor.put_right(subject).await };
         tokio::spawn(supervise(attempt.clone(), action, lines, put_right, events));
         self.running.insert(attempt, Running { cancel, abort });
     }
@@ -285,6 +313,18 @@ async fn supervise(
         }
     };
     report(&events, input).await;
+}
+
+/// What it gives, if it does not panic.
+async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Option<T> {
+    AssertUnwindSafe(work).catch_unwind().await.ok()
+}
+
+fn not_recovered() -> StepReport {
+    tracing::error!("what an earlier run left could not be put right: the agent failed");
+    let (step, state) = ("recover".to_owned(), StepState::Failed);
+    let message = "the agent failed while it put right what an earlier run left".to_owned();
+    StepReport { step, state, message, took_us: 0 }
 }
 
 async fn report(events: &mpsc::Sender<Event>, input: Input) {

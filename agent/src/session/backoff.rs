@@ -11,11 +11,13 @@ const STABLE_MS: u64 = 30_000;
 #[derive(Debug)]
 pub(super) struct Backoff {
     window_ms: u64,
+    /// Since when there has been a session.
+    since_ms: Option<u64>,
 }
 
 impl Backoff {
     pub(super) fn new() -> Self {
-        Self { window_ms: BASE_MS }
+        Self { window_ms: BASE_MS, since_ms: None }
     }
 
     /// The next wait: anything within the window, which doubles each time.
@@ -30,13 +32,22 @@ impl Backoff {
         self.window_ms = CAP_MS;
     }
 
-    pub(super) fn reset(&mut self) {
+    fn reset(&mut self) {
         self.window_ms = BASE_MS;
     }
 
-    /// Whether a session that was established then has lasted.
-    pub(super) fn is_stable(&self, since_ms: u64, now_ms: u64) -> bool {
-        now_ms.saturating_sub(since_ms) >= STABLE_MS
+    /// A session was established then. One that takes over from another, with a new certificate,
+    /// counts together with it.
+    pub(super) fn established(&mut self, at_ms: u64) {
+        self.since_ms.get_or_insert(at_ms);
+    }
+
+    /// There is no session now. One that lasted means that all is well again.
+    pub(super) fn lost(&mut self, now_ms: u64) {
+        let since_ms = self.since_ms.take();
+        if since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= STABLE_MS) {
+            self.reset();
+        }
     }
 }
 
@@ -65,8 +76,31 @@ mod tests {
 
     #[test]
     fn only_a_session_that_lasted_counts() {
-        let backoff = Backoff::new();
-        assert!(!backoff.is_stable(1000, 30_999));
-        assert!(backoff.is_stable(1000, 31_000));
+        let widened = |backoff: &mut Backoff| {
+            backoff.exhaust();
+            backoff.established(1000);
+        };
+        let mut backoff = Backoff::new();
+        widened(&mut backoff);
+        backoff.lost(30_999);
+        assert_eq!(backoff.window_ms, CAP_MS);
+        widened(&mut backoff);
+        backoff.lost(31_000);
+        assert_eq!(backoff.window_ms, BASE_MS);
+        backoff.exhaust();
+        backoff.lost(90_000);
+        assert_eq!(backoff.window_ms, CAP_MS, "there was none since");
+    }
+
+    #[test]
+    fn sessions_of_renewed_certificates_count_as_one() {
+        let mut backoff = Backoff::new();
+        backoff.exhaust();
+        // Each shorter than what counts, one after the other without a loss.
+        for at_ms in [1000, 13_000, 25_000] {
+            backoff.established(at_ms);
+        }
+        backoff.lost(37_000);
+        assert_eq!(backoff.window_ms, BASE_MS);
     }
 }

@@ -72,7 +72,11 @@ impl Link<'_> {
     }
 
     pub(super) fn renewal_refused(&mut self, code: &str, message: &str) {
-        tracing::error!(code, message, "the controller gives no new certificate; later again");
+        tracing::error!(
+            code,
+            reason = message,
+            "the controller gives no new certificate; later again"
+        );
         // A key that is not wanted would not be wanted later.
         self.keeper.not_granted(code.starts_with("KEY_") || code.starts_with("CSR_"));
     }

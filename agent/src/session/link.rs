@@ -1,21 +1,23 @@
 //! One connection: moves frames between its streams, the session core and the runner's pipe.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hostler_protocol::codec::{self, Decoder};
+use hostler_protocol::facts::with_welcomed;
 use hostler_protocol::message::{Hello, ToAgent, ToController, close};
 use hostler_protocol::session::ChannelId;
 use hostler_protocol::session::agent::{CONTROL, Core, Effect, Input};
-use hostler_protocol::{JOB_STREAMS_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
+use hostler_protocol::{JOB_STREAMS_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, VERSION_OBSERVED};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{PipeEnd, Session, Status, chain};
+use super::{PipeEnd, Session, Status, Told, chain};
 use crate::identity::{Keeper, Shown};
-use crate::net;
+use crate::net::{self, Way};
 use crate::runner::pipe::{FromRunner, Introduction, PipeError, ToRunner};
 
 /// Events waiting for the loop.
@@ -24,6 +26,8 @@ const EVENTS_MAX: usize = 2 * JOB_STREAMS_MAX as usize;
 const CHANNEL_FRAMES_MAX: usize = 64;
 /// Places of a channel progress may not take.
 const CHANNEL_FRAMES_KEPT: usize = 8;
+/// Reports that may wait on the control channel: what is not sent soon is not worth sending.
+const REPORTS_WAITING_MAX: usize = 2;
 /// How long the last frames may take to arrive before the connection is closed.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -124,14 +128,20 @@ impl<'a> Link<'a> {
                 .next_timeout()
                 .map_or(u64::MAX, |due| due.saturating_sub(self.session.clock.monotonic_ms()));
             let certificate_ms = self.certificate_ms();
+            let takes_reports = self.takes_reports();
             open = tokio::select! {
                 event = self.inbox.recv() => match event {
                     Some(event) => self.event(event).await?,
                     None => false,
                 },
-                message = self.pipe.next() => match message? {
-                    FromRunner::Message(message) => self.step(Input::FromRunner(message)).await?,
-                    FromRunner::Introduction(_) => true,
+                told = self.pipe.next_told(takes_reports) => match told {
+                    Told::Runner(message) => match message? {
+                        FromRunner::Message(message) => {
+                            self.step(Input::FromRunner(message)).await?
+                        }
+                        FromRunner::Introduction(_) => true,
+                    },
+                    Told::Report(document) => self.step(Input::Observed { document }).await?,
                 },
                 error = self.connection.closed() => {
                     self.lost(&error);
@@ -157,7 +167,15 @@ impl<'a> Link<'a> {
             }
         }
         acceptor.abort();
+        self.pipe.reports.end();
         Ok(self.served)
+    }
+
+    /// Whether the controller reads fast enough for a report.
+    fn takes_reports(&self) -> bool {
+        let waiting = |frames: &mpsc::Sender<Vec<u8>>| frames.max_capacity() - frames.capacity();
+        let control = self.channels.get(&CONTROL);
+        control.is_some_and(|frames| waiting(frames) < REPORTS_WAITING_MAX)
     }
 
     /// Asks the runner what to say in the `Hello`; what it said before is of the past.
@@ -172,6 +190,8 @@ impl<'a> Link<'a> {
 
     fn hello(&self, introduction: Introduction) -> Hello {
         let Introduction { boot, running, unacknowledged } = introduction;
+        let welcomed =
+            Some(self.session.welcomed.load(Ordering::SeqCst)).filter(|epoch| *epoch > 0);
         Hello {
             version_min: PROTOCOL_VERSION_MIN,
             version_max: PROTOCOL_VERSION,
@@ -180,7 +200,7 @@ impl<'a> Link<'a> {
             clock_us: self.session.clock.now_us(),
             running,
             unacknowledged,
-            facts: self.session.facts.clone(),
+            facts: with_welcomed(&self.session.facts, welcomed),
         }
     }
 
@@ -220,9 +240,14 @@ impl<'a> Link<'a> {
                 Effect::Established { version, controller, epoch } => {
                     tracing::info!(%controller, epoch, version, peer = %self.connection.remote_address(), "connected to the controller");
                     self.served.established_ms = Some(now_ms);
+                    self.session.welcomed.store(epoch, Ordering::SeqCst);
                     self.identity_welcomed().await;
+                    self.tell_way();
                     self.session.status.send_replace(Status::Connected { epoch });
                     self.pipe.say(&ToRunner::Online).await?;
+                    if version >= VERSION_OBSERVED {
+                        self.pipe.reports.begin();
+                    }
                 }
                 Effect::ToRunner(message) => self.pipe.say(&ToRunner::Message(message)).await?,
                 Effect::Renewed { chain } => self.renewed(chain).await,
@@ -244,6 +269,21 @@ impl<'a> Link<'a> {
             }
         }
         Ok(true)
+    }
+
+    /// Says how bundles are fetched from now on: from this controller first, showing the identity that
+    /// was welcomed.
+    fn tell_way(&self) {
+        match self.keeper.bulk_config() {
+            Ok(config) => {
+                let first = Some(self.connection.remote_address());
+                let controllers = self.session.controllers.clone();
+                self.session.ways.send_replace(Some(Way { config, first, controllers }));
+            }
+            Err(error) => {
+                tracing::error!(error = chain(&error), "no bundles can be fetched");
+            }
+        }
     }
 
     fn open(&mut self, channel: ChannelId) {

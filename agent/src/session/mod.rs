@@ -7,7 +7,9 @@
 mod backoff;
 mod certificate;
 mod link;
+mod route;
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use hostler_protocol::message::close;
@@ -18,15 +20,20 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::backoff::Backoff;
 use self::link::{End, Link, Served};
+use self::route::Route;
 use crate::clock::Clock;
-use crate::identity::{IdentityError, Keeper, Loss, Shown};
-use crate::net;
+use crate::identity::{self, IdentityError, Keeper, Loss, Shown};
+use crate::net::{self, Way};
+use crate::observe::Reports;
 use crate::runner::pipe::{self, FromRunner, PipeError, PipeReader, ToRunner};
 
 /// Messages of the runner waiting for the session.
 const PIPE_MESSAGES_MAX: usize = 64;
 /// Longest wait a controller may ask for when it goes away.
 const RETRY_AFTER_MS_MAX: u64 = 10 * 60 * 1000;
+
+/// Longest wait before another controller is asked when the one that served goes away.
+const MOVE_MS_MAX: u64 = 500;
 
 /// Where the session is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -48,12 +55,16 @@ pub enum Status {
 
 /// What a session is made of.
 pub struct Session {
-    /// Tried in this order, `host:port`.
+    /// `host:port`; the first to be tried is any of them, then the next ones in turn.
     pub controllers: Vec<String>,
     /// The facts document of the `Hello`.
     pub facts: Vec<u8>,
     pub clock: Clock,
     pub status: watch::Sender<Status>,
+    /// How bundles are fetched, told whenever the agent was welcomed.
+    pub ways: watch::Sender<Option<Way>>,
+    /// The epoch this process was last welcomed in; 0: in none yet.
+    pub welcomed: AtomicU64,
 }
 
 /// Why the session cannot go on.
@@ -66,16 +77,28 @@ pub enum SessionError {
     Runner(#[source] PipeError),
 }
 
-/// The session's end of the pipe to the runner.
+/// The session's end of the pipe to the runner, and of what else this host has to tell.
 struct PipeEnd {
     send: WriteHalf<DuplexStream>,
     messages: mpsc::Receiver<Result<FromRunner, PipeError>>,
+    /// What is seen of the host.
+    reports: Reports,
     /// Holds the other half: with it the pipe ends, and the runner with the pipe.
     _reader: AbortOnDropHandle<()>,
 }
 
+/// What this host has to tell.
+enum Told {
+    Runner(Result<FromRunner, PipeError>),
+    Report(Vec<u8>),
+}
+
+fn runner_gone() -> PipeError {
+    PipeError::Io(std::io::ErrorKind::BrokenPipe.into())
+}
+
 impl PipeEnd {
-    fn new(pipe: DuplexStream) -> Self {
+    fn new(pipe: DuplexStream, reports: Reports) -> Self {
         let (reading, send) = tokio::io::split(pipe);
         let (says, messages) = mpsc::channel(PIPE_MESSAGES_MAX);
         let reader = tokio::spawn(async move {
@@ -87,7 +110,7 @@ impl PipeEnd {
                 }
             }
         });
-        Self { send, messages, _reader: AbortOnDropHandle::new(reader) }
+        Self { send, messages, reports, _reader: AbortOnDropHandle::new(reader) }
     }
 
     async fn say(&mut self, message: &ToRunner) -> Result<(), PipeError> {
@@ -95,8 +118,17 @@ impl PipeEnd {
     }
 
     async fn next(&mut self) -> Result<FromRunner, PipeError> {
-        let gone = || PipeError::Io(std::io::ErrorKind::BrokenPipe.into());
-        self.messages.recv().await.unwrap_or_else(|| Err(gone()))
+        self.messages.recv().await.unwrap_or_else(|| Err(runner_gone()))
+    }
+
+    /// The same, or a report if any are taken.
+    async fn next_told(&mut self, reports: bool) -> Told {
+        tokio::select! {
+            message = self.messages.recv() => {
+                Told::Runner(message.unwrap_or_else(|| Err(runner_gone())))
+            }
+            document = self.reports.next(), if reports => Told::Report(document),
+        }
     }
 
     /// Waits for something else while nobody listens to the runner.
@@ -130,19 +162,24 @@ impl Session {
         self,
         mut keeper: Keeper,
         pipe: DuplexStream,
+        reports: Reports,
         stop: CancellationToken,
     ) -> Result<(), SessionError> {
-        let mut pipe = PipeEnd::new(pipe);
+        let mut pipe = PipeEnd::new(pipe, reports);
         let mut backoff = Backoff::new();
+        let mut route =
+            Route::new(self.controllers.clone(), u64::from_le_bytes(self.clock.random()));
         loop {
             self.status.send_replace(Status::Connecting);
-            let connected = Box::pin(self.connect(&mut keeper, &mut pipe, &mut backoff, &stop));
+            let connected =
+                Box::pin(self.connect(&mut keeper, &mut pipe, &mut backoff, &mut route, &stop));
             let Some(lost) = connected.await? else { return Ok(()) };
             if lost.at_once {
                 tracing::info!(reason = lost.reason, "connecting anew");
                 continue;
             }
-            let wait_ms = self.wait_ms(&mut backoff, lost.code, lost.asked_ms);
+            backoff.lost(self.clock.monotonic_ms());
+            let wait_ms = self.wait_ms(&mut backoff, &route, &lost);
             report(lost.code, &lost.reason, wait_ms);
             self.status.send_replace(Status::Waiting { wait_ms, reason: lost.reason });
             let wait = tokio::time::sleep(Duration::from_millis(wait_ms));
@@ -159,26 +196,36 @@ impl Session {
         keeper: &mut Keeper,
         pipe: &mut PipeEnd,
         backoff: &mut Backoff,
+        route: &mut Route,
         stop: &CancellationToken,
     ) -> Result<Option<Lost>, SessionError> {
         if keeper.must_return() {
+            let controllers = route.in_turn();
             let returned = tokio::select! {
                 () = stop.cancelled() => return Ok(None),
-                returned = pipe.discard_until(keeper.come_back(&self.controllers)) => returned,
+                returned = pipe.discard_until(keeper.come_back(&controllers)) => returned,
             };
-            return Ok(Some(certificate::returned(
-                returned.map_err(SessionError::Runner)?,
-                backoff,
-            )));
+            let returned = returned.map_err(SessionError::Runner)?;
+            if returned.is_err() {
+                // Another may be there, or know more.
+                route.move_on();
+            }
+            return Ok(Some(certificate::returned(returned, backoff)));
         }
         let shown = keeper.shown();
-        let config = keeper.config(shown)?;
+        let mut config = keeper.config(shown)?;
+        if route.has_another() {
+            identity::tls::notice_soon(&mut config);
+        }
         let dialled = tokio::select! {
             () = stop.cancelled() => return Ok(None),
-            dialled = pipe.discard_until(net::dial_any(&self.controllers, &config)) => dialled,
+            dialled = pipe.discard_until(route.dial(&config)) => dialled,
         };
         let (endpoint, connection) = match dialled.map_err(SessionError::Runner)? {
-            Ok(connected) => connected,
+            Ok(dialled) => {
+                route.arrived(dialled.place);
+                (dialled.endpoint, dialled.connection)
+            }
             Err(error) => {
                 let ended = error.connection_error().is_some_and(net::is_our_certificate_ended);
                 let (code, reason) = (error.close_code(), chain(&error));
@@ -189,9 +236,8 @@ impl Session {
         let Served { established_ms, retry_after_ms, end } =
             link.serve().await.map_err(SessionError::Runner)?;
         net::settle(&endpoint).await;
-        let now_ms = self.clock.monotonic_ms();
-        if established_ms.is_some_and(|since| backoff.is_stable(since, now_ms)) {
-            backoff.reset();
+        if let Some(at_ms) = established_ms {
+            backoff.established(at_ms);
         }
         Ok(match end {
             End::Stopped => None,
@@ -199,22 +245,34 @@ impl Session {
                 Some(Lost { code: None, reason, asked_ms: None, at_once: true })
             }
             End::Lost { code, ended, reason } => {
+                // Whoever served last is gone, or wants to be left alone: the next one is asked first.
+                route.move_on();
                 let lost = lost(keeper, shown, code, ended, reason);
                 Some(Lost { asked_ms: retry_after_ms, ..lost })
             }
         })
     }
 
-    fn wait_ms(&self, backoff: &mut Backoff, code: Option<u32>, asked_ms: Option<u64>) -> u64 {
+    fn wait_ms(&self, backoff: &mut Backoff, route: &Route, lost: &Lost) -> u64 {
         let random = u64::from_le_bytes(self.clock.random());
         let unwanted = matches!(
-            code,
-            Some(close::REVOKED | close::UNAUTHENTICATED | close::VERSION | close::REPLACED)
+            lost.code,
+            Some(
+                close::REVOKED
+                    | close::UNAUTHENTICATED
+                    | close::VERSION
+                    | close::REPLACED
+                    | close::HELD
+            )
         );
         if unwanted {
             backoff.exhaust();
         }
-        match asked_ms {
+        let drained = lost.asked_ms.is_some() || lost.code == Some(close::DRAINING);
+        match lost.asked_ms {
+            // It goes away, and there is another one: that it will be back soon is of no interest.
+            // Hosts that move together still do not knock together.
+            _ if drained && route.has_another() && !unwanted => random % MOVE_MS_MAX,
             // The controller gives each host a moment of its own: no more jitter than a second.
             Some(asked_ms) => asked_ms.min(RETRY_AFTER_MS_MAX) + random % 1000,
             None => backoff.next_ms(random),
@@ -252,6 +310,12 @@ fn report(code: Option<u32>, reason: &str, wait_ms: u64) {
             wait_ms,
             reason,
             "another agent with this host's identity has connected; is the machine a copy?"
+        ),
+        Some(close::HELD) => tracing::error!(
+            wait_ms,
+            reason,
+            "two agents show this host's identity and neither is let in: revoke the host and enrol \
+             each machine anew"
         ),
         Some(_) | None => tracing::warn!(wait_ms, reason, "no session with the controller"),
     }

@@ -6,6 +6,7 @@
 //! * what is rendered or judged is a pure function ([`render`], [`wp_config`], [`php`], [`keys`],
 //!   [`origin`], [`tracking`]) with tests of its own.
 
+pub mod bundle;
 pub mod effect;
 pub mod health;
 pub mod keys;
@@ -25,6 +26,7 @@ pub mod render;
 pub mod run;
 pub mod seen;
 pub mod soft;
+pub mod stack;
 pub mod state;
 pub mod swap;
 pub mod tools;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::host::ansible::AnsibleError;
+use crate::host::docker::{ComposeError, EngineError};
 use crate::host::fake::Faults;
 use crate::host::fs::FsError;
 use crate::host::nginx::NginxError;
@@ -55,6 +56,20 @@ impl Failure {
         self.0.command = Some(command);
         self.0.exit_status = status;
         self.0.output_tail = Some(tail);
+        self
+    }
+
+    /// The same failure, with what was said before it.
+    #[must_use]
+    pub fn with_output(mut self, tail: String) -> Self {
+        self.0.output_tail = Some(tail);
+        self
+    }
+
+    /// The same failure, with more to its sentence.
+    #[must_use]
+    pub fn and(mut self, more: &str) -> Self {
+        self.0.message = format!("{}; {more}", self.0.message);
         self
     }
 
@@ -171,6 +186,32 @@ impl From<NginxError> for Failure {
     }
 }
 
+impl From<EngineError> for Failure {
+    fn from(error: EngineError) -> Self {
+        let code = match &error {
+            EngineError::Unreachable { .. }
+            | EngineError::Http { .. }
+            | EngineError::TimedOut { .. } => Code::DockerUnavailable,
+            EngineError::Refused { .. }
+            | EngineError::Unreadable { .. }
+            | EngineError::TooLarge { .. } => Code::CommandFailed,
+        };
+        Self::new(code, chain(&error))
+    }
+}
+
+impl From<ComposeError> for Failure {
+    fn from(error: ComposeError) -> Self {
+        match error {
+            ComposeError::Missing { .. } => Self::new(Code::ComposeMissing, error.to_string()),
+            ComposeError::Process(ProcessError::TimedOut { .. }) => {
+                Self::new(Code::TimedOut, chain(&error))
+            }
+            ComposeError::Process(error) => error.into(),
+        }
+    }
+}
+
 impl From<ProbeError> for Failure {
     fn from(error: ProbeError) -> Self {
         Self::new(Code::ProbeFailed, chain(&error))
@@ -235,6 +276,14 @@ impl Run {
     #[must_use]
     pub fn cancel(&self) -> &CancellationToken {
         &self.context.cancel
+    }
+
+    /// A run beside this one for what a cancelled job has to bring to its end: it tells its
+    /// progress in the same place, and its reports are its own.
+    #[must_use]
+    pub fn settling(&self) -> Self {
+        let context = JobContext { cancel: CancellationToken::new(), ..self.context.clone() };
+        Self::new(context, self.clock.clone(), self.faults.clone())
     }
 
     /// Every step so far.

@@ -9,10 +9,13 @@ use hostler_protocol::job::{Code, EnvironmentDoc};
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::bundle::BundleSource;
 use super::run::Failure;
 use super::soft::Tested;
+use super::stack::Locks;
 use super::watch::Watches;
 use crate::clock::Clock;
+use crate::host::docker::Docker;
 use crate::host::fake::Faults;
 use crate::host::fs::{FsError, Place, Roots};
 use crate::host::nginx::Nginx;
@@ -38,6 +41,13 @@ pub struct Tools {
     pub soft: Tested,
     /// Purges whose pages may still be coming.
     pub watches: Watches,
+    /// Where bundles come from; without it this host runs no stacks.
+    pub bundles: Option<Arc<dyn BundleSource>>,
+    /// What encrypted files of bundles are decrypted with.
+    pub age_key: PathBuf,
+    pub docker: Docker,
+    /// Who works on a stack's project does so alone.
+    pub stacks: Locks,
     /// Fired when whatever runs in the background is to end.
     pub stop: CancellationToken,
 }
@@ -57,6 +67,11 @@ impl Tools {
             pid_file: policy.nginx_pid_file.clone(),
             error_log: policy.nginx_error_log.clone(),
         };
+        let docker = Docker {
+            socket: policy.docker.socket.clone(),
+            compose: policy.docker.compose.clone(),
+            config_dir: policy.docker.config_dir.clone(),
+        };
         Self {
             roots: Roots::new(&policy.roots),
             policy: Arc::new(policy),
@@ -68,6 +83,10 @@ impl Tools {
             nginx_lock: Arc::default(),
             soft: Tested::default(),
             watches: Watches::default(),
+            bundles: None,
+            age_key: PathBuf::new(),
+            docker,
+            stacks: Locks::default(),
             stop: CancellationToken::new(),
         }
     }

@@ -321,3 +321,19 @@ async fn a_controller_of_another_version_is_told_with_the_side_to_upgrade() {
         soon("the end of the agent", agent.stopped()).await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_host_that_cannot_be_put_right_keeps_no_job_waiting_for_ever() {
+    let controller = Controller::start();
+    let dir = enrolled(&controller).await;
+    let (hand, shutdown, a) = (Hand::clumsy(), CancellationToken::new(), attempt(1, 1));
+    let agent = agent(dir.path(), &hand, &shutdown);
+    let peer = controller.welcomed(1).await;
+    let mut stream = peer.run(&a, spec(), 60).await;
+    assert_eq!(stream.next().await, Some(ToController::Accepted { attempt: a.clone() }));
+    let line = soon("the job's start", stream.next()).await;
+    assert!(matches!(line, Some(ToController::Progress { .. })), "{line:?}");
+    assert_eq!(read_outcome(stream.next().await, &a).state, OutcomeState::Succeeded);
+    shutdown.cancel();
+    soon("the end of the agent", agent.stopped()).await.unwrap();
+}

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hostler_agent::runner::{Work, Worker};
-use hostler_protocol::id::EnvironmentId;
 use hostler_protocol::job::{
-    Code, JobError, Outcome, OutcomeState, Progress, StepReport, StepState,
+    Code, JobError, Outcome, OutcomeState, Progress, StepReport, StepState, Subject,
 };
 use hostler_protocol::message::AttemptRef;
 use tokio::sync::Semaphore;
@@ -18,6 +17,8 @@ use tokio::sync::Semaphore;
 pub(crate) struct Hand {
     permits: Arc<Semaphore>,
     deaf: bool,
+    /// Fails where it puts right what was left.
+    clumsy: bool,
     started: Arc<Mutex<HashMap<AttemptRef, u32>>>,
 }
 
@@ -31,7 +32,13 @@ impl Hand {
 
     /// A hand whose jobs run until [`Hand::let_go`].
     pub(crate) fn slow() -> Self {
-        Self { permits: Arc::new(Semaphore::new(0)), deaf: false, started: Arc::default() }
+        let permits = Arc::new(Semaphore::new(0));
+        Self { permits, deaf: false, clumsy: false, started: Arc::default() }
+    }
+
+    /// A quick hand that panics when it is to put right what an earlier run left.
+    pub(crate) fn clumsy() -> Self {
+        Self { clumsy: true, ..Self::quick() }
     }
 
     /// A hand whose jobs do not stop when they are told to.
@@ -78,7 +85,7 @@ impl Worker for Hand {
         .boxed()
     }
 
-    fn put_right(&self, _: EnvironmentId) -> BoxFuture<'static, Vec<StepReport>> {
+    fn put_right(&self, _: Subject) -> BoxFuture<'static, Vec<StepReport>> {
         async {
             let step = "rollback".to_owned();
             let state = StepState::RolledBack;
@@ -88,10 +95,16 @@ impl Worker for Hand {
     }
 
     fn recover(&self) -> BoxFuture<'static, Vec<StepReport>> {
-        async {
+        let clumsy = self.clumsy;
+        async move {
+            assert!(!clumsy, "as it was told to");
             let step = "put_back".to_owned();
             vec![StepReport { step, state: StepState::Done, message: String::new(), took_us: 0 }]
         }
         .boxed()
+    }
+
+    fn probe(&self, _: hostler_protocol::job::JobDoc) -> BoxFuture<'static, Option<Outcome>> {
+        async { None }.boxed()
     }
 }

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::ApiState;
 use super::auth::Principal;
 use super::problem::ApiError;
-use crate::app::{App, AppError, Asked, IdempotencyKey};
+use crate::app::{App, AppError, Asked, IdempotencyKey, Told};
 use crate::domain::decide::enqueue::Made;
 use crate::views::{self, JobAccepted};
 
@@ -25,7 +25,7 @@ pub(crate) const KEY_BYTES_MAX: usize = 255;
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 static IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 static PREFER: HeaderName = HeaderName::from_static("prefer");
-static PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+pub(crate) static PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// What a request that makes a job says besides its body.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ fn unquoted(text: &str) -> Option<&str> {
 }
 
 /// `wait=N` of a `Prefer` header (RFC 7240); what is not understood is ignored, as it says.
-fn wait_secs(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn wait_secs(headers: &HeaderMap) -> Option<u64> {
     let values = headers.get_all(&PREFER).iter().filter_map(|value| value.to_str().ok());
     let mut preferences = values.flat_map(|value| value.split(','));
     preferences.find_map(|preference| {
@@ -116,10 +116,23 @@ impl Making {
         if let Ok(location) = HeaderValue::from_str(&format!("/api/jobs/{}", made.job_id)) {
             headers.insert(LOCATION, location);
         }
-        if made.replayed {
-            headers.insert(IDEMPOTENT_REPLAYED.clone(), HeaderValue::from_static("true"));
-        }
+        mark(&mut response, made.replayed);
         response
+    }
+}
+
+/// An answer that says whether it was given to the same request before.
+pub(crate) fn told<T: serde::Serialize>(status: StatusCode, told: Told<T>) -> Response {
+    let mut response = (status, axum::Json(told.what)).into_response();
+    mark(&mut response, told.replayed);
+    response
+}
+
+/// Marks an answer that was given to the same request before.
+pub(crate) fn mark(response: &mut Response, replayed: bool) {
+    if replayed {
+        let yes = HeaderValue::from_static("true");
+        response.headers_mut().insert(IDEMPOTENT_REPLAYED.clone(), yes);
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Access {
     Insecure,
     /// Bearers of an API token.
     Tokens,
+    /// The same; but whoever reaches it may ask for a refresh, and read refreshes and stacks.
+    TokensBesidesDesiredState,
 }
 
 /// Who asks.
@@ -46,16 +48,25 @@ impl Principal {
     }
 }
 
-/// Paths that answer anybody.
-pub(crate) const OPEN_PATHS: [&str; 2] = ["/livez", "/readyz"];
+/// Paths that answer anybody; a webhook's signature is its key.
+pub(crate) const OPEN_PATHS: [&str; 3] = ["/livez", "/readyz", super::webhook::ROUTE];
 
 /// What a route needs; an unknown one needs the most.
 #[must_use]
 pub(crate) fn scope_needed(method: &Method, route: &str) -> ApiScope {
-    let operates = ["/cache", "/cache/purge", "/cache/reconcile", "/check"];
+    let of_environment = "/api/environments/{id}/";
+    let operates = |rest: &str| {
+        rest == "check"
+            || rest.strip_prefix("cache").is_some_and(|r| r.is_empty() || r.starts_with('/'))
+    };
     if method == Method::GET || method == Method::HEAD {
         ApiScope::Read
-    } else if route.starts_with("/api/jobs/") || operates.iter().any(|end| route.ends_with(end)) {
+    } else if route.starts_with("/api/jobs/")
+        || route.starts_with("/api/batches")
+        || route.starts_with("/api/stacks/")
+        || route == "/api/refresh"
+        || route.strip_prefix(of_environment).is_some_and(operates)
+    {
         ApiScope::Operate
     } else {
         ApiScope::Admin
@@ -90,7 +101,13 @@ pub(crate) async fn authenticate(
             same_origin(&host(uri, headers)?, headers)?;
             local
         }
-        Access::Tokens => bearer(app, headers).await?,
+        Access::TokensBesidesDesiredState
+            if is_of_desired_state(method, route) && !headers.contains_key(AUTHORIZATION) =>
+        {
+            same_origin(&host(uri, headers)?, headers)?;
+            Principal { name: "anybody".to_owned(), scope: ApiScope::Operate }
+        }
+        Access::Tokens | Access::TokensBesidesDesiredState => bearer(app, headers).await?,
     };
     let needed = scope_needed(method, route);
     if principal.scope < needed {
@@ -98,6 +115,16 @@ pub(crate) async fn authenticate(
         return Err(ApiError::new(StatusCode::FORBIDDEN, "SCOPE_MISSING", detail));
     }
     Ok(principal)
+}
+
+/// Whether a route asks for a refresh, or reads refreshes or stacks.
+fn is_of_desired_state(method: &Method, route: &str) -> bool {
+    let read = ["/", "/api/refresh-status", "/api/refreshes", "/api/refreshes/{id}", "/api/stacks"];
+    match *method {
+        Method::GET | Method::HEAD => read.contains(&route) || route == "/api/stacks/{id}",
+        Method::POST => route == "/api/refresh",
+        _ => false,
+    }
 }
 
 async fn bearer(app: &App, headers: &HeaderMap) -> Result<Principal, ApiError> {
@@ -221,10 +248,17 @@ mod tests {
 
     #[test]
     fn every_write_needs_more_than_read() {
-        let needed = |method, route| scope_needed(&method, route);
+        let needed = |method: Method, route: &str| scope_needed(&method, route);
         assert_eq!(needed(Method::GET, "/api/jobs/{id}"), ApiScope::Read);
         assert_eq!(needed(Method::POST, "/api/jobs/{id}/cancel"), ApiScope::Operate);
         assert_eq!(needed(Method::PATCH, "/api/environments/{id}/cache"), ApiScope::Operate);
+        for end in ["purge", "reconcile", "warm", "facts", "explain"] {
+            let route = format!("/api/environments/{{id}}/cache/{end}");
+            assert_eq!(needed(Method::POST, &route), ApiScope::Operate, "{route}");
+        }
+        assert_eq!(needed(Method::POST, "/api/batches"), ApiScope::Operate);
+        assert_eq!(needed(Method::POST, "/api/batches/{id}/cancel"), ApiScope::Operate);
+        assert_eq!(needed(Method::PATCH, "/api/environments/{id}"), ApiScope::Admin);
         assert_eq!(needed(Method::POST, "/api/environments/{id}/check"), ApiScope::Operate);
         assert_eq!(needed(Method::DELETE, "/api/environments/{id}"), ApiScope::Admin);
         assert_eq!(needed(Method::POST, "/api/enrolment-tokens"), ApiScope::Admin);

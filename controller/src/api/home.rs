@@ -1,4 +1,5 @@
-//! `GET /`: a plain page for people. Server-rendered, no script, everything escaped.
+//! `GET /`: a plain page for people. Server-rendered, no script, everything escaped; a browser asks
+//! for it anew by itself.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,11 +13,19 @@ use utoipa_axum::routes;
 
 use super::ApiState;
 use super::problem::ApiError;
+use crate::app::StackFilter;
 use crate::store::{EnvironmentFilter, JobFilter, Page};
-use crate::views::{CacheFlag, Environment, Host, HostState, Job};
+use crate::views::{
+    CacheFlag, Environment, Host, HostState, Job, RefreshState, RefreshStatus, StackPage, StackRow,
+    StackStatus,
+};
 
 /// Rows of each table; the API has the rest.
 const ROWS_MAX: u32 = 100;
+/// Stacks that are listed; a note says so where there are more.
+const STACKS_MAX: u32 = 1000;
+/// Seconds after which a browser asks for the page anew.
+const RELOAD_SECS: u32 = 15;
 /// Nothing is loaded or run; the one style sheet is allowed by its hash.
 const POLICY: &str = "default-src 'none'; style-src \
                       'sha256-STYLE'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -30,7 +39,8 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new().routes(routes!(home))
 }
 
-/// A page for people: hosts, environments with their caches, recent jobs.
+/// A page for people: the desired state and its stacks, hosts, environments with their caches, recent
+/// jobs.
 #[utoipa::path(get, path = "/", tag = "service",
     responses((status = 200, body = String, content_type = "text/html")))]
 async fn home(State(state): State<Arc<ApiState>>) -> Result<Response, ApiError> {
@@ -38,7 +48,16 @@ async fn home(State(state): State<Arc<ApiState>>) -> Result<Response, ApiError> 
     let hosts = state.app.list_hosts(&page).await?;
     let environments = state.app.list_environments(&EnvironmentFilter::default(), &page).await?;
     let jobs = state.app.list_jobs(&JobFilter::default(), &Page::first(25)).await?;
-    let body = render(&hosts.items, &environments.items, &jobs.items).unwrap_or_default();
+    let status = state.app.refresh_status().await?;
+    let stacks = state.app.list_stacks(&StackFilter::default(), &Page::first(STACKS_MAX)).await?;
+    let shown = Shown {
+        status: &status,
+        stacks: &stacks,
+        hosts: &hosts.items,
+        environments: &environments.items,
+        jobs: &jobs.items,
+    };
+    let body = render(&shown).unwrap_or_default();
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
         (CONTENT_SECURITY_POLICY, policy()),
@@ -73,21 +92,31 @@ impl std::fmt::Display for Escaped<'_> {
     }
 }
 
-fn render(
-    hosts: &[Host],
-    environments: &[Environment],
-    jobs: &[Job],
-) -> Result<String, std::fmt::Error> {
+/// What the page shows.
+struct Shown<'a> {
+    status: &'a RefreshStatus,
+    stacks: &'a StackPage,
+    hosts: &'a [Host],
+    environments: &'a [Environment],
+    jobs: &'a [Job],
+}
+
+fn render(shown: &Shown<'_>) -> Result<String, std::fmt::Error> {
     let mut page = String::new();
     write!(
         page,
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>Hostler</title>\
-         <meta name=\"viewport\" content=\"width=device-width\"><style>{STYLE}</style></head>\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <meta http-equiv=\"refresh\" content=\"{RELOAD_SECS}\"><style>{STYLE}</style></head>\
          <body><h1>Hostler</h1>"
     )?;
-    hosts_table(&mut page, hosts)?;
-    environments_table(&mut page, environments, hosts)?;
-    jobs_table(&mut page, jobs, environments)?;
+    if shown.status.configured || !shown.stacks.items.is_empty() {
+        desired_state(&mut page, shown.status)?;
+        stacks_table(&mut page, shown.stacks)?;
+    }
+    hosts_table(&mut page, shown.hosts)?;
+    environments_table(&mut page, shown.environments, shown.hosts)?;
+    jobs_table(&mut page, shown.jobs, shown.environments, &shown.stacks.items)?;
     writeln!(
         page,
         "<p>This page changes nothing; use <code>hostler</code> or the \
@@ -118,6 +147,86 @@ fn row(page: &mut String, cells: &[&str]) -> std::fmt::Result {
 
 fn end(page: &mut String, empty: bool) -> std::fmt::Result {
     if empty { Ok(()) } else { write!(page, "</tbody></table>") }
+}
+
+/// What the repository says, since when, and whether that may be old.
+fn desired_state(page: &mut String, status: &RefreshStatus) -> std::fmt::Result {
+    write!(page, "<h2>Desired state</h2><p>")?;
+    match (&status.revision, &status.commit, status.last_success_at) {
+        (Some(revision), Some(commit), Some(at)) => write!(
+            page,
+            "Commit <code>{}</code> ({}, by {}), read {at}.",
+            Escaped(short(revision)),
+            Escaped(&commit.summary),
+            Escaped(&commit.author),
+        )?,
+        (_, _, _) => write!(page, "Nothing was read from the repository yet.")?,
+    }
+    match status.status {
+        Some(RefreshState::Refreshing | RefreshState::Queued) => {
+            write!(page, " A refresh is under way.")?;
+        }
+        Some(RefreshState::Completed | RefreshState::Failed) | None => {}
+    }
+    write!(page, "</p>")?;
+    if status.stale {
+        let why = status.error.as_ref().map(|error| format!("{}: {}", error.code, error.message));
+        let why = why.unwrap_or_default();
+        let at = status.finished_at.map(|at| at.to_string()).unwrap_or_default();
+        write!(
+            page,
+            "<p class=\"bad\">Stale: the refresh of {at} failed, and what was known stays. {}</p>",
+            Escaped(&why)
+        )?;
+    }
+    Ok(())
+}
+
+/// The beginning of a commit's id, which is enough for people.
+fn short(revision: &str) -> &str {
+    revision.get(..12).unwrap_or(revision)
+}
+
+fn stacks_table(page: &mut String, stacks: &StackPage) -> std::fmt::Result {
+    let rows = &stacks.items;
+    let columns = ["Stack", "Status", "In sync", "Hosts", "Changed in", "Last sync", "Note"];
+    table(page, "Stacks", &columns, rows.is_empty())?;
+    for stack in rows {
+        let changed = short(&stack.changed_in);
+        let last = stack.last_sync_at.map_or_else(|| "never".to_owned(), |at| at.to_string());
+        let nothing_meant = stack.hosts == 0 || stack.status == StackStatus::Deleting;
+        let in_sync = match (nothing_meant, stack.out_of_sync) {
+            (true, _) => "-",
+            (false, true) => "out of sync",
+            (false, false) => "yes",
+        };
+        let (status, hosts) = (word(&stack.status), stack.hosts.to_string());
+        row(page, &[&stack.path, &status, in_sync, &hosts, changed, &last, &note(stack)])?;
+    }
+    end(page, rows.is_empty())?;
+    if stacks.next.is_some() {
+        write!(page, "<p>There are more; <code>hostler stack list</code> has them all.</p>")?;
+    }
+    Ok(())
+}
+
+/// What is out of the ordinary about a stack.
+fn note(stack: &StackRow) -> String {
+    let mut notes = Vec::new();
+    if stack.suspended {
+        notes.push("suspended".to_owned());
+    }
+    if stack.drifted {
+        notes.push("a host is no longer as it was synced".to_owned());
+    }
+    if stack.failed_hosts > 0 {
+        notes.push(format!("the last sync failed on {} of its hosts", stack.failed_hosts));
+    }
+    if stack.hosts == 0 && stack.status == StackStatus::Missing && stack.problem.is_none() {
+        notes.push("no host is meant to run it".to_owned());
+    }
+    notes.extend(stack.problem.as_ref().map(|why| format!("{}: {}", why.code, why.message)));
+    notes.join("; ")
 }
 
 fn hosts_table(page: &mut String, hosts: &[Host]) -> std::fmt::Result {
@@ -164,21 +273,31 @@ fn flag(flag: Option<&CacheFlag>) -> String {
     text
 }
 
-fn jobs_table(page: &mut String, jobs: &[Job], environments: &[Environment]) -> std::fmt::Result {
-    let name = |id: &str| {
+fn jobs_table(
+    page: &mut String,
+    jobs: &[Job],
+    environments: &[Environment],
+    stacks: &[StackRow],
+) -> std::fmt::Result {
+    let environment = |id: &str| {
         let found = environments.iter().find(|environment| environment.id == id);
-        found.map(|found| format!("{}/{}", found.site, found.name))
+        found.map_or_else(|| id.to_owned(), |found| format!("{}/{}", found.site, found.name))
     };
-    let columns = ["Job", "Type", "Environment", "State", "Made", "Message"];
+    let stack = |id: &str| {
+        let found = stacks.iter().find(|stack| stack.id == id);
+        found.map_or_else(|| id.to_owned(), |found| found.path.clone())
+    };
+    let columns = ["Job", "Type", "About", "State", "Made", "Message"];
     table(page, "Recent jobs", &columns, jobs.is_empty())?;
     for job in jobs {
-        let environment = job.environment_id.as_deref().unwrap_or("–");
-        let environment = name(environment).unwrap_or_else(|| environment.to_owned());
+        let of_stack = || job.stack_id.as_deref().map(stack);
+        let about = job.environment_id.as_deref().map(environment).or_else(of_stack);
+        let about = about.unwrap_or_else(|| "–".to_owned());
         let (kind, state) = (word(&job.job_type), word(&job.state));
         let error = job.error.as_ref().map(|error| format!("{}: {}", error.code, error.message));
         let message = error.or_else(|| job.reason.clone()).unwrap_or_default();
         let made = job.created_at.to_string();
-        row(page, &[&job.id, &kind, &environment, &state, &made, &message])?;
+        row(page, &[&job.id, &kind, &about, &state, &made, &message])?;
     }
     end(page, jobs.is_empty())
 }

@@ -18,7 +18,7 @@ use crate::views;
 pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
     OpenApiRouter::new()
         .routes(routes!(list_hosts))
-        .routes(routes!(show_host, rename_host, delete_host))
+        .routes(routes!(show_host, change_host, delete_host))
         .routes(routes!(revoke_host))
 }
 
@@ -44,16 +44,19 @@ async fn show_host(
     Ok(axum::Json(state.app.show_host(&id).await?))
 }
 
-/// Rename a host.
+/// Change a host: its name, its labels.
 #[utoipa::path(patch, path = "/hosts/{id}", tag = "hosts",
-    params(("id" = inline(views::HostIdText), Path)), request_body = views::RenameHost,
+    params(("id" = inline(views::HostIdText), Path)), request_body = views::ChangeHost,
     responses((status = 200, body = views::Host), (status = 409, description = "The name is taken.")))]
-async fn rename_host(
+async fn change_host(
     State(state): State<Arc<ApiState>>,
     Id(id): Id<HostId>,
-    Json(asked, _): Json<views::RenameHost>,
+    Json(asked, _): Json<views::ChangeHost>,
 ) -> Result<axum::Json<views::Host>, ApiError> {
-    Ok(axum::Json(state.app.rename_host(id, asked).await?))
+    if asked == views::ChangeHost::default() {
+        return Err(ApiError::field("INVALID_REQUEST", "", "name at least one field to change"));
+    }
+    Ok(axum::Json(state.app.change_host(id, asked).await?))
 }
 
 /// Shut a host out: its live session ends, its certificate is refused, its jobs end. An evicted

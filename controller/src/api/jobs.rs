@@ -48,6 +48,12 @@ struct Filter {
     /// Only those that follow from this job.
     #[param(nullable = false, pattern = "^job_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
     parent: Option<String>,
+    /// Only those about this stack.
+    #[param(nullable = false, pattern = "^stack_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
+    stack: Option<String>,
+    /// Only those this batch queued.
+    #[param(nullable = false, pattern = "^batch_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
+    batch: Option<String>,
     /// `next` of the page before.
     #[param(nullable = false, pattern = "^job_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
     after: Option<String>,
@@ -76,6 +82,9 @@ fn job_type(job_type: views::JobType) -> JobType {
         views::JobType::CacheWarm => JobType::CacheWarm,
         views::JobType::CacheFacts => JobType::CacheFacts,
         views::JobType::CacheExplain => JobType::CacheExplain,
+        views::JobType::StackSync => JobType::StackSync,
+        views::JobType::StackDown => JobType::StackDown,
+        views::JobType::StackPlan => JobType::StackPlan,
     }
 }
 
@@ -93,6 +102,8 @@ async fn list_jobs(
         host: page::id("host", asked.host)?,
         site: page::id("site", asked.site)?,
         parent: page::id("parent", asked.parent)?,
+        batch: page::id("batch", asked.batch)?,
+        stack: page::id("stack", asked.stack)?,
     };
     let page = page::page::<JobId>(asked.after, asked.limit)?;
     Ok(axum::Json(api.app.list_jobs(&filter, &page).await?))

@@ -6,6 +6,7 @@
 
 mod answer;
 mod auth;
+mod batches;
 mod caches;
 mod environments;
 mod extract;
@@ -16,11 +17,14 @@ mod layer;
 mod openapi;
 mod page;
 mod problem;
+mod refresh;
 pub mod serve;
 mod service;
 mod sites;
+mod stacks;
 mod stream;
 mod tokens;
+mod webhook;
 
 use std::sync::Arc;
 
@@ -54,6 +58,10 @@ fn routes() -> OpenApiRouter<Arc<ApiState>> {
         .merge(hosts::routes())
         .merge(tokens::routes())
         .merge(jobs::routes())
+        .merge(batches::routes())
+        .merge(refresh::routes())
+        .merge(webhook::routes())
+        .merge(stacks::routes())
         .merge(stream::routes());
     OpenApiRouter::with_openapi(openapi::Base::openapi())
         .merge(service::routes())

@@ -16,8 +16,9 @@ use crate::views;
 #[openapi(
     info(
         title = "Hostler",
-        description = "Looks after the caches of sites on hosts with an agent. What changes a \
-                       host is a job: the answer is 202 with its id, and the job says how it went.",
+        description = "Looks after hosts with an agent: the caches of their sites, and the compose \
+                       stacks a git repository says they run. What changes a host is a job: the \
+                       answer is 202 with its id, and the job says how it went.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(views::Problem, views::JobAccepted, views::EndOfStream)),
@@ -26,6 +27,8 @@ use crate::views;
         (name = "environments", description = "Deployments of a site, each on one host."),
         (name = "caches", description = "What should be cached, what is, and purges."),
         (name = "jobs", description = "Units of work on a host."),
+        (name = "batches", description = "One request for many environments, a job each."),
+        (name = "stacks", description = "Compose projects as the config repository says, and looks at it."),
         (name = "events", description = "Everything that happened, live and resumable."),
         (name = "hosts", description = "Machines with an agent."),
         (name = "enrolment", description = "How a new host is let in."),
@@ -51,6 +54,22 @@ pub(crate) struct JobHeaders {
     /// `wait=N`: answer when the job has ended, at most N (60) seconds from now.
     #[param(rename = "Prefer", nullable = false, example = "wait=1")]
     prefer: Option<String>,
+}
+
+/// The header of a request that must not be carried out twice.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by `Making`; here it is only described")]
+pub(crate) struct KeyHeader {
+    /// The same key with the same request gives the same answer.
+    #[param(
+        rename = "Idempotency-Key",
+        nullable = false,
+        min_length = 1,
+        max_length = 255,
+        pattern = "^([!#-~]+|\x22[!#-~]+\x22)$"
+    )]
+    idempotency_key: Option<String>,
 }
 
 /// Answers of every request that makes a job.
@@ -106,7 +125,8 @@ pub(crate) fn complete(generated: &utoipa::openapi::OpenApi) -> Value {
 fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     let has_body = operation.get("requestBody").is_some();
     let mut general = vec![("500", "A defect of the controller.")];
-    if ["/livez", "/readyz"].contains(&path) {
+    let is_webhook = path == super::webhook::ROUTE;
+    if ["/livez", "/readyz"].contains(&path) || is_webhook {
         operation["security"] = json!([]);
     } else {
         general.push(("401", "The API token is missing, unknown, expired or revoked."));
@@ -121,7 +141,11 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     if path.contains('{') {
         general.push(("404", "There is no such thing."));
     }
-    if path.starts_with("/api") && operation["operationId"] != Value::Null && has_body {
+    if path.starts_with("/api")
+        && operation["operationId"] != Value::Null
+        && has_body
+        && !is_webhook
+    {
         general.push(("415", "The body is not `application/json`."));
     }
     // Those that want no body read it all the same, to refuse what would be ignored.

@@ -59,6 +59,9 @@ struct Filter {
     host: Option<String>,
     #[param(nullable = false, pattern = "^site_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
     site: Option<String>,
+    /// Only those about this stack.
+    #[param(nullable = false, pattern = "^stack_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
+    stack: Option<String>,
     /// Only events after this one; left out: only what happens from now on.
     #[param(nullable = false, minimum = 0)]
     after: Option<i64>,
@@ -91,6 +94,7 @@ async fn follow_events(
         environment: page::id("environment", asked.environment)?,
         host: page::id("host", asked.host)?,
         site: page::id("site", asked.site)?,
+        stack: page::id("stack", asked.stack)?,
     };
     let at = match cursor(&headers, asked.after)? {
         Some(after) => kept(&api.app, after).await?,

@@ -32,8 +32,7 @@ impl App {
         flags: views::SetCaches,
     ) -> Result<Made, AppError> {
         let making = self.making(asked, JobType::EnvCacheToggle)?;
-        let flags =
-            SetFlags { fastcgi: flags.fastcgi_cache_enabled, redis: flags.redis_cache_enabled };
+        let flags = flags_asked(&flags);
         let scope = job_scope(&id, asked);
         let decide = move |snapshot: &_| cache::set(snapshot, &id, flags, &making);
         Ok(self.store.transact("set_caches", scope, decide).await?.reply)
@@ -115,7 +114,36 @@ impl App {
     }
 }
 
-fn purge_asked(what: views::PurgeCaches) -> Purge {
+pub(super) fn flags_asked(flags: &views::SetCaches) -> SetFlags {
+    SetFlags { fastcgi: flags.fastcgi_cache_enabled, redis: flags.redis_cache_enabled }
+}
+
+/// The request a purge came from.
+pub(super) fn purge_shown(asked: &Purge) -> views::PurgeCaches {
+    let flag = |flag: bool| flag.then_some(true);
+    views::PurgeCaches {
+        caches: asked.caches.map(|caches| {
+            let both = [
+                (caches.fastcgi, views::CacheName::Fastcgi),
+                (caches.redis, views::CacheName::Redis),
+            ];
+            both.into_iter().filter(|(on, _)| *on).map(|(_, name)| name).collect()
+        }),
+        urls: asked.urls.clone(),
+        query_variants: flag(asked.query_variants),
+        prefixes: asked.prefixes.clone(),
+        tags: asked.tags.clone(),
+        mode: match asked.mode {
+            PurgeMode::Hard => None,
+            PurgeMode::Soft => Some(views::PurgeMode::Soft),
+            PurgeMode::Refresh => Some(views::PurgeMode::Refresh),
+        },
+        warm: flag(asked.warm),
+        dry_run: flag(asked.dry_run),
+    }
+}
+
+pub(super) fn purge_asked(what: views::PurgeCaches) -> Purge {
     Purge {
         caches: what.caches.map(|named| CacheSet {
             fastcgi: named.contains(&views::CacheName::Fastcgi),

@@ -10,7 +10,7 @@ use crate::domain::decide::draft::{
 };
 use crate::domain::decide::enqueue::{Made, missing};
 use crate::domain::decide::environment::{self, Deletion};
-use crate::domain::{Environment, Scope};
+use crate::domain::{Environment, HostState, LabelChanges, Scope};
 use crate::store::{EnvironmentFilter, Page};
 use crate::views;
 
@@ -86,6 +86,13 @@ impl App {
             None => Some(before.host_id.clone()),
             Some(named) => self.named_host(named).await?.map(|host| host.id),
         };
+        let gone = match &host {
+            Some(host) if *host != before.host_id => {
+                let left = self.store.host(&before.host_id).await?;
+                left.filter(|left| left.state == HostState::Revoked).map(|left| left.id)
+            }
+            Some(_) | None => None,
+        };
         let draft = changed(asked);
         let after = draft::apply(&draft, before.doc);
         let scope = Scope {
@@ -96,8 +103,9 @@ impl App {
             redis_server: environment::redis_scope(&after),
             ..Scope::default()
         };
-        let decide =
-            move |snapshot: &_| environment::change(snapshot, &id, &draft, host.as_ref(), now);
+        let decide = move |snapshot: &_| {
+            environment::change(snapshot, &id, &draft, host.as_ref(), gone.as_ref(), now)
+        };
         let made = self.store.transact("change_environment", scope, decide).await?;
         Ok(view::environment(made.reply))
     }
@@ -191,7 +199,12 @@ fn created(asked: views::CreateEnvironment) -> Draft {
             timeout_ms: health.timeout_ms,
         },
         executor: asked.executor.map_or(Part::Keep, |asked| Part::Set(executor(asked))),
+        labels: set(asked.labels.unwrap_or_default()),
     }
+}
+
+fn set(labels: views::Labels) -> LabelChanges {
+    labels.0.into_iter().map(|(key, value)| (key, Some(value))).collect()
 }
 
 fn part<T, D>(asked: Option<Option<T>>, draft: impl FnOnce(T) -> D) -> Part<D> {
@@ -237,5 +250,6 @@ fn changed(asked: views::ChangeEnvironment) -> Draft {
             timeout_ms: health.timeout_ms,
         },
         executor: part(asked.executor, executor),
+        labels: asked.labels.unwrap_or_default().0,
     }
 }

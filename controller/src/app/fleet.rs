@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hostler_protocol::facts::take_welcomed;
 use hostler_protocol::id::{EnrolmentTokenId, HostId};
 use hostler_protocol::job::{Code, JobError, JobType, Outcome, OutcomeState, Progress};
 use hostler_protocol::message::{AttemptRef, Hello, Verdict};
@@ -118,7 +119,8 @@ impl App {
     /// committed by it.
     ///
     /// # Errors
-    /// [`StoreError`]; the session may then be open in the database and has to be closed.
+    /// [`StoreError::HostHeld`] where two agents show the host's identity; [`StoreError`]: the
+    /// session may then be open in the database and has to be closed.
     pub async fn admit(
         &self,
         shown: &ClaimedIdentity,
@@ -129,14 +131,18 @@ impl App {
         if clock_skew_ms.unsigned_abs() > CLOCK_SKEW_SECS_MAX * 1000 {
             tracing::warn!(host.id = %host, clock_skew_ms, "a host's clock is far from this one");
         }
+        let mut facts = facts(&hello.facts);
+        let welcomed = take_welcomed(&mut facts);
         let opening = Opening {
             host: host.clone(),
             controller: self.controller.clone(),
             key_sha256: shown.key_sha256.clone(),
             certificate_expires_at: shown.expires_at,
-            facts: facts(&hello.facts),
+            facts,
             build: hello.build.clone(),
             clock_skew_ms,
+            boot: hello.boot.clone(),
+            welcomed,
             now,
         };
         let epoch = self.store.session_open(opening).await?;
@@ -171,18 +177,7 @@ impl App {
     /// # Errors
     /// [`StoreError`] if it cannot be written.
     pub async fn disconnected(&self, host: &HostId, epoch: u64) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        if self.store.session_close(host, epoch, now).await? {
-            let running: Vec<_> = self
-                .store
-                .running_on(host)
-                .await?
-                .into_iter()
-                .map(|job| store::AttemptRef { job: job.id, attempt: job.attempt })
-                .collect();
-            self.store.mark_unknown(&running, now).await?;
-        }
-        Ok(())
+        self.store.session_close(host, epoch, self.clock.now()).await.map(|_| ())
     }
 
     /// Settles reports; one answer for each, in their order. Every answer is final.
@@ -220,29 +215,48 @@ impl App {
         Ok(answers)
     }
 
-    /// The outcome in a `Finished` frame; what cannot be read is a failure of the agent.
+    /// The outcome in a `Finished` frame. A job whose outcome cannot be read is held for a person.
     #[must_use]
     pub fn outcome(&self, document: &[u8]) -> Outcome {
-        hostler_protocol::job::read("outcome", document, OUTCOME_BYTES_MAX).unwrap_or_else(
-            |error| {
-                let message = format!("the agent sent an outcome that cannot be read: {error}");
-                let error = JobError::new(Code::InternalError, message);
-                without_result(OutcomeState::Failed, error, self.clock.now())
-            },
-        )
+        let read: Result<Outcome, _> =
+            hostler_protocol::job::read("outcome", document, OUTCOME_BYTES_MAX);
+        let wrong = match read {
+            Ok(outcome) if outcome.error.as_ref().is_none_or(|error| is_code(&error.code)) => {
+                return outcome;
+            }
+            Ok(_) => "its error's code is none".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let message = format!(
+            "the agent sent an outcome that cannot be read, so nobody knows how it went: {wrong}"
+        );
+        let error = JobError::new(Code::Undecodable, message);
+        without_result(OutcomeState::Failed, error, self.clock.now())
     }
 
     /// The outcome of an attempt that an agent refused to begin.
     #[must_use]
     pub fn rejection(&self, document: &[u8]) -> Outcome {
-        let error = hostler_protocol::job::read("error", document, OUTCOME_BYTES_MAX)
-            .unwrap_or_else(|error| {
-                let message =
-                    format!("the agent refused the job without a readable reason: {error}");
+        let read = hostler_protocol::job::read("error", document, OUTCOME_BYTES_MAX);
+        let mut error =
+            read.ok().filter(|error: &JobError| is_code(&error.code)).unwrap_or_else(|| {
+                let message = "the agent refused the job without a readable reason";
                 JobError::new(Code::InternalError, message)
             });
+        // Before it began an agent says so of nothing but a document it could not read.
+        if error.code == Code::SpecInvalid.as_str() {
+            error =
+                JobError { retry: error.retry, ..JobError::new(Code::Undecodable, error.message) };
+        }
         without_result(OutcomeState::Failed, error, self.clock.now())
     }
+}
+
+/// Whether a text has the shape of an error's code. It becomes a job's reason, in a unit with what
+/// other hosts report: a text that a database does not take must not keep theirs from being written.
+fn is_code(text: &str) -> bool {
+    let shape = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
+    (1..=64).contains(&text.len()) && text.bytes().all(shape)
 }
 
 /// A line of progress, unless it cannot be read.

@@ -1,4 +1,4 @@
-//! Hosts: listed, renamed, revoked, deleted.
+//! Hosts: listed, changed, revoked, deleted.
 
 use hostler_protocol::id::HostId;
 
@@ -42,23 +42,23 @@ impl App {
         Ok(found.await?.reply)
     }
 
-    /// Another name for a host.
+    /// Another name for a host, other labels.
     ///
     /// # Errors
-    /// As [`host::rename`].
-    pub async fn rename_host(
+    /// As [`host::change`].
+    pub async fn change_host(
         &self,
         id: HostId,
-        asked: views::RenameHost,
+        asked: views::ChangeHost,
     ) -> Result<views::Host, AppError> {
         let now = self.clock.now();
-        let scope = Scope {
-            host: Some(id.clone()),
-            host_named: Some(asked.name.clone()),
-            ..Scope::default()
+        let scope =
+            Scope { host: Some(id.clone()), host_named: asked.name.clone(), ..Scope::default() };
+        let decide = move |snapshot: &_| {
+            let labels = asked.labels.clone().unwrap_or_default().0;
+            host::change(snapshot, &id, asked.name.as_deref(), &labels, now)
         };
-        let decide = move |snapshot: &_| host::rename(snapshot, &id, &asked.name, now);
-        Ok(view::host(self.store.transact("rename_host", scope, decide).await?.reply))
+        Ok(view::host(self.store.transact("change_host", scope, decide).await?.reply))
     }
 
     /// Shuts a host out; its live session ends with the event this writes.

@@ -13,7 +13,7 @@ use crate::domain::{
     Change, Decision, EnvironmentState, HostState, Job, JobState, Micros, Refusal, RefusalKind,
     Scope, Snapshot,
 };
-use crate::store::{JobFilter, Page};
+use crate::store::{JobFilter, Page, StoreError};
 use crate::views::{self, WaitKind, WaitsFor};
 
 /// Most earlier jobs that are named as being in front of one.
@@ -53,14 +53,18 @@ impl App {
     pub async fn with_waits(&self, mut job: Job) -> Result<views::Job, AppError> {
         let waits_for = self.waits_for(&job).await?;
         let children = self.store.children(&job.id).await?;
+        let batch = self.store.batch_of(&job.id).await?;
         // What waits will be carried out as its environment says then, hence as it says now.
-        if let (JobState::Queued, Some(id)) = (job.state, &job.environment_id)
-            && let Some(environment) = self.store.environment(id).await?
-        {
-            job.executor = environment.doc.executor;
+        if let (JobState::Queued, Some(id)) = (job.state, &job.environment_id) {
+            match self.store.environment(id).await {
+                Ok(Some(environment)) => job.executor = environment.doc.executor,
+                // The job says what comes of that, once it is claimed.
+                Ok(None) | Err(StoreError::Unreadable { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
         let executor = self.executor(&job);
-        Ok(view::job(job, executor, Around { waits_for, children }))
+        Ok(view::job(job, executor, Around { waits_for, children, batch }))
     }
 
     fn executor(&self, job: &Job) -> Executor {
@@ -97,8 +101,13 @@ impl App {
         if host.as_ref().is_some_and(|host| host.connected) {
             return Ok(None);
         }
+        let held = host.as_ref().is_some_and(|host| host.held_at.is_some());
         let name = host.map_or_else(|| job.host_id.to_string(), |host| host.name);
         let message = match job.state {
+            _ if held => format!(
+                "the host {name} is held, since two agents show its identity: revoke it, and enrol \
+                 each machine anew"
+            ),
             JobState::Running => format!(
                 "the host {name} is not connected; how far the job came is known when it \
                  returns; if it never will, cancel the job with force"

@@ -4,25 +4,40 @@
 //! them speaks to another.
 
 mod asked;
+mod batch_targets;
+mod batch_view;
+mod batches;
+mod bundles;
 mod caches;
 mod certificates;
+pub mod desired;
 mod environments;
 mod error;
 pub mod fleet;
 mod hosts;
 mod jobs;
+mod refreshes;
 mod sites;
+mod stack_acts;
+mod stack_loop;
+mod stack_view;
+mod stacks;
 mod tokens;
 pub mod view;
+mod watch;
 
-pub use asked::{Asked, IdempotencyKey};
+pub use asked::{Asked, IdempotencyKey, Told};
+pub use batches::BatchAnswer;
+pub use bundles::CollectError;
 pub use error::AppError;
+pub use stacks::StackFilter;
 pub use tokens::{API_TOKEN_PREFIX, ShownToken};
 
 use std::sync::Arc;
 
 use hostler_protocol::id::ControllerId;
 
+use crate::app::desired::Desired;
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::store::Store;
@@ -35,6 +50,7 @@ pub struct App {
     pub clock: Clock,
     pub templates: Templates,
     pub events: Events,
+    pub desired: Desired,
     /// This process.
     pub controller: ControllerId,
     /// What a join string says about this installation.

@@ -1,6 +1,6 @@
 //! Domain types as the outside reads them.
 
-use hostler_protocol::id::JobId;
+use hostler_protocol::id::{BatchId, JobId};
 use hostler_protocol::job as wire;
 
 use crate::domain::{self, Micros};
@@ -40,8 +40,10 @@ pub fn host(host: domain::Host) -> views::Host {
         recovered_at: host.recovered_at.map(time),
         clock_skew_ms: host.clock_skew_ms,
         agent_build: host.agent_build,
+        labels: views::Labels(host.labels),
         facts: host.facts,
         last_seen_at: host.last_seen_at.map(time),
+        held_at: host.held_at.map(time),
         created_at: time(host.created_at),
         revoked_at: host.revoked_at.map(time),
         revoked_as: host.revoked_as.map(|kind| match kind {
@@ -100,6 +102,7 @@ pub fn environment(environment: domain::Environment) -> views::Environment {
             timeout_ms: doc.health.timeout_ms,
         },
         executor: doc.executor.map(executor),
+        labels: views::Labels(environment.labels),
         cache,
         version: environment.version,
         created_at: time(environment.created_at),
@@ -181,12 +184,13 @@ pub fn job_row(job: domain::Job, executor: wire::Executor) -> views::Job {
 pub struct Around {
     pub waits_for: Vec<views::WaitsFor>,
     pub children: Vec<JobId>,
+    pub batch: Option<BatchId>,
 }
 
 /// A job with all there is to say.
 #[must_use]
 pub fn job(job: domain::Job, executor: wire::Executor, around: Around) -> views::Job {
-    let Around { waits_for, children } = around;
+    let Around { waits_for, children, batch } = around;
     let outcome: Option<wire::Outcome> =
         job.outcome.and_then(|outcome| serde_json::from_value(outcome).ok());
     let (error, result, steps) = match outcome {
@@ -202,6 +206,7 @@ pub fn job(job: domain::Job, executor: wire::Executor, around: Around) -> views:
         host_id: text(job.host_id),
         site_id: job.site_id.map(text),
         environment_id: job.environment_id.map(text),
+        stack_id: job.stack_id.map(text),
         priority: job.priority,
         executor: self::executor(executor),
         request: job.request,
@@ -223,6 +228,7 @@ pub fn job(job: domain::Job, executor: wire::Executor, around: Around) -> views:
         request_id: job.request_id.map(text),
         retry_of: job.retry_of.map(text),
         parent_id: job.parent_id.map(text),
+        batch_id: batch.map(text),
         children: children.into_iter().map(text).collect(),
     }
 }
@@ -238,6 +244,9 @@ pub fn job_type(job_type: wire::JobType) -> views::JobType {
         wire::JobType::CacheWarm => views::JobType::CacheWarm,
         wire::JobType::CacheFacts => views::JobType::CacheFacts,
         wire::JobType::CacheExplain => views::JobType::CacheExplain,
+        wire::JobType::StackSync => views::JobType::StackSync,
+        wire::JobType::StackDown => views::JobType::StackDown,
+        wire::JobType::StackPlan => views::JobType::StackPlan,
     }
 }
 
@@ -254,7 +263,9 @@ pub fn job_state(state: domain::JobState) -> views::JobState {
     }
 }
 
-fn job_error(error: wire::JobError) -> views::JobError {
+/// Why an attempt did not succeed.
+#[must_use]
+pub fn job_error(error: wire::JobError) -> views::JobError {
     views::JobError {
         code: error.code,
         message: error.message,
@@ -298,6 +309,7 @@ pub fn event(event: domain::Event) -> views::Event {
         environment_id: event.subject.environment.map(text),
         host_id: event.subject.host.map(text),
         job_id: event.subject.job.map(text),
+        stack_id: event.subject.stack.map(text),
         document: event.document,
     }
 }

@@ -65,6 +65,16 @@ impl Client {
         self.base.as_str().trim_end_matches('/')
     }
 
+    /// Reads one document, asked for with a query.
+    pub(super) async fn get_with(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Value, CliError> {
+        let query: Vec<_> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.answer(self.request(Method::GET, self.url(path, &query))).await
+    }
+
     /// Reads one document.
     pub(super) async fn get(&self, path: &[&str]) -> Result<Value, CliError> {
         self.answer(self.request(Method::GET, self.url(path, &[]))).await

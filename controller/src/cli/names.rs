@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use hostler_controller::views::{Environment, Host, HostState, Site};
+use hostler_controller::views::{Environment, Host, HostState, Site, StackRow};
 use serde::de::DeserializeOwned;
 
 use super::client::{Client, view};
@@ -89,6 +89,33 @@ pub(super) async fn environment(client: &Client, text: &str) -> Result<String, C
     Err(unknown("environment", text, known.iter().map(String::as_str)))
 }
 
+/// The id of a stack given by id or path.
+pub(super) async fn stack(client: &Client, text: &str) -> Result<String, CliError> {
+    if is_stack_id(text) {
+        return Ok(text.to_owned());
+    }
+    let path = stack_path(text);
+    let found: Vec<StackRow> = all(client, "stacks", &[("path", path)]).await?;
+    if let Some(stack) = found.first() {
+        return Ok(stack.id.clone());
+    }
+    let stacks: Vec<StackRow> = all(client, "stacks", &[]).await?;
+    Err(unknown("stack", path, stacks.iter().map(|stack| stack.path.as_str())))
+}
+
+/// A directory may well be called `stack_…`: only what is an id in full is taken for one.
+fn is_stack_id(text: &str) -> bool {
+    text.strip_prefix("stack_").is_some_and(|rest| {
+        rest.len() == 26 && rest.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase())
+    })
+}
+
+/// A path as the API writes it, from what a shell completed.
+fn stack_path(text: &str) -> &str {
+    let path = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+    if path.is_empty() { "." } else { path }
+}
+
 /// The two halves of `site/name`.
 pub(super) fn split(text: &str) -> Result<(&str, &str), CliError> {
     match text.split_once('/') {
@@ -139,6 +166,14 @@ mod tests {
         for bad in ["shop", "shop/", "/production", "a/b/c", ""] {
             assert_eq!(split(bad).unwrap_err().exit().code(), 2, "`{bad}` should be refused");
         }
+    }
+
+    #[test]
+    fn stacks_are_named_by_path() {
+        assert_eq!(stack_path("./shop/web/"), "shop/web");
+        assert_eq!((stack_path("."), stack_path("./")), (".", "."));
+        assert!(is_stack_id("stack_01kah2m3n4p5q6r7s8t9v0w1x2"));
+        assert!(!is_stack_id("stack_of_mine") && !is_stack_id("shop/web"));
     }
 
     #[test]

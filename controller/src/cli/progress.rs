@@ -54,6 +54,11 @@ impl Progress {
         self.now(text);
     }
 
+    /// Something that is over: a line that stays.
+    pub(super) fn done(&mut self, text: &str) {
+        self.past(text);
+    }
+
     fn begun(&self, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_message(clean(text));
@@ -164,6 +169,7 @@ mod tests {
             environment_id: None,
             host_id: None,
             job_id: None,
+            stack_id: None,
             document,
         };
         match line_of(&event) {

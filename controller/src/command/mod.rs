@@ -2,6 +2,7 @@
 
 mod serve;
 mod tokens;
+mod upkeep;
 
 use clap::{Parser, Subcommand};
 
@@ -17,6 +18,10 @@ Examples:
   hostler-controller enrolment-token create --name web-1
       Print a join string: on the new host, `hostler-agent enroll` asks for it.
   hostler-controller api-token create --name deploy --scope operate --expires-in 90d
+  hostler-controller pki issue --name ctl-2 --out ctl-2-pki
+      Files of one more controller on the same PostgreSQL: copied there as DATA-DIR/pki.
+  hostler-controller migrate --database-url postgres://hostler@db/hostler
+      Bring the database up to this build's schema, every controller of an older build being stopped.
 Log lines are filtered by HOSTLER_LOG (`info`, `warn,hostler_controller=debug`).";
 
 /// Hostler's controller: API, job queue, certificate authority and agents' sessions.
@@ -39,6 +44,12 @@ enum Command {
     /// One-time tokens for new hosts
     #[command(subcommand)]
     EnrolmentToken(tokens::EnrolmentTokenCommand),
+    /// The certificate authority's files
+    #[command(subcommand)]
+    Pki(upkeep::PkiCommand),
+    /// Bring the database's schema up to date. An embedded SQLite file needs this never; on
+    /// PostgreSQL stop every controller of an older build first
+    Migrate,
 }
 
 /// Why a command did not do its work.
@@ -54,6 +65,10 @@ pub enum CommandError {
     Signals(#[source] std::io::Error),
     #[error(transparent)]
     Run(#[from] crate::RunError),
+    #[error("the certificate authority cannot be used")]
+    Pki(#[from] crate::pki::PkiError),
+    #[error("the database cannot be migrated")]
+    Store(#[from] crate::store::StoreError),
     #[error(transparent)]
     App(#[from] crate::app::AppError),
     #[error("the answer cannot be written")]
@@ -78,6 +93,8 @@ pub fn run(cli: Cli) -> Result<(), CommandError> {
         Command::Serve => runtime.block_on(serve::serve(config)),
         Command::ApiToken(command) => runtime.block_on(tokens::api(&config, command)),
         Command::EnrolmentToken(command) => runtime.block_on(tokens::enrolment(&config, command)),
+        Command::Pki(command) => upkeep::pki(&config, command),
+        Command::Migrate => runtime.block_on(upkeep::migrate(&config)),
     }
 }
 

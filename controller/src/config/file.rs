@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::bundles::BundlesFile;
+use super::git::{GitFile, StacksFile, WebhookFile};
+
 /// Largest settings file, in bytes.
 pub(super) const FILE_BYTES_MAX: u64 = 256 * 1024;
 
@@ -20,7 +23,12 @@ pub struct FileConfig {
     pub agent_address: Option<Vec<String>>,
     pub insecure_no_auth: Option<bool>,
     pub require_tokens: Option<bool>,
+    pub open_desired_state: Option<bool>,
     pub host_certificate_secs: Option<u64>,
+    pub git: Option<GitFile>,
+    pub webhook: Option<WebhookFile>,
+    pub stacks: Option<StacksFile>,
+    pub bundles: Option<BundlesFile>,
 }
 
 /// Why a settings file cannot be used.

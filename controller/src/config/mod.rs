@@ -3,7 +3,9 @@
 //! Invariants: it starts with nothing set at all; an unknown key of the file is an error that
 //! names its line; all bad settings are told at once.
 
+mod bundles;
 mod file;
+mod git;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -14,7 +16,9 @@ use crate::pki::{HOST_SECS, HOST_SECS_MAX, HOST_SECS_MIN};
 use crate::store::DatabaseUrl;
 use crate::telemetry::LogFormat;
 
+pub use bundles::{BundlesArgs, BundlesFile};
 pub use file::{FileConfig, FileError};
+pub use git::{DesiredConfig, GitArgs, Secrets};
 
 /// Where the API listens unless told otherwise.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7460";
@@ -84,9 +88,23 @@ pub struct Settings {
         global = true
     )]
     pub require_tokens: Option<bool>,
+    /// Where API tokens are asked for: let requests without one ask for a refresh, and read
+    /// refreshes and stacks
+    #[arg(
+        long,
+        env = "HOSTLER_OPEN_DESIRED_STATE",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        global = true
+    )]
+    pub open_desired_state: Option<bool>,
     /// How long a host's certificate is good for, in seconds; hosts renew theirs at half of it
     #[arg(long, env = "HOSTLER_HOST_CERTIFICATE_SECS", value_name = "SECONDS", global = true)]
     pub host_certificate_secs: Option<String>,
+    #[command(flatten)]
+    pub git: GitArgs,
+    #[command(flatten)]
+    pub bundles: BundlesArgs,
 }
 
 /// Every setting, resolved and checked.
@@ -103,7 +121,10 @@ pub struct Config {
     pub agent_addresses: Vec<String>,
     pub insecure_no_auth: bool,
     pub require_tokens: bool,
+    /// Refreshes may be asked for, and the desired state read, without a token.
+    pub open_desired_state: bool,
     pub host_certificate_secs: u64,
+    pub desired: DesiredConfig,
 }
 
 /// What the machine says about the process: asked once, in `main`.
@@ -114,6 +135,7 @@ pub struct Surroundings {
     pub state_home: Option<PathBuf>,
     /// `HOME`.
     pub home: Option<PathBuf>,
+    pub secrets: Secrets,
 }
 
 /// Settings that cannot be used.
@@ -135,6 +157,7 @@ impl Surroundings {
             is_root: rustix::process::geteuid().is_root(),
             state_home: dir("XDG_STATE_HOME").filter(|path| path.is_absolute()),
             home: dir("HOME"),
+            secrets: Secrets::of_process(),
         }
     }
 
@@ -208,6 +231,8 @@ impl Config {
         }
         let insecure_no_auth = settings.insecure_no_auth.or(file.insecure_no_auth).unwrap_or(false);
         let require_tokens = settings.require_tokens.or(file.require_tokens).unwrap_or(false);
+        let open_desired_state =
+            settings.open_desired_state.or(file.open_desired_state).unwrap_or(false);
         if insecure_no_auth && require_tokens {
             wrong.push("require-tokens and insecure-no-auth contradict each other".to_owned());
         }
@@ -216,6 +241,14 @@ impl Config {
             file.host_certificate_secs,
             &mut wrong,
         );
+        let sections = (
+            file.git.unwrap_or_default(),
+            file.webhook.unwrap_or_default(),
+            file.stacks.unwrap_or_default(),
+        );
+        let mut desired = git::resolve(settings.git, around.secrets.clone(), sections, &mut wrong);
+        let bucket = file.bundles.unwrap_or_default();
+        desired.bucket = bundles::resolve(settings.bundles, bucket, &mut wrong);
         if !wrong.is_empty() {
             return Err(ConfigError::Settings(wrong));
         }
@@ -229,7 +262,9 @@ impl Config {
             agent_addresses,
             insecure_no_auth,
             require_tokens,
+            open_desired_state,
             host_certificate_secs,
+            desired,
         })
     }
 

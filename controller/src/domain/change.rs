@@ -1,10 +1,13 @@
 //! What a decision is made on, and what it makes.
 
-use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId, EnvironmentId, HostId, JobId, SiteId};
+use hostler_protocol::id::{
+    ApiTokenId, BatchId, EnrolmentTokenId, EnvironmentId, HostId, JobId, SiteId, StackId,
+};
 
+use super::desired::{DesiredState, Refresh, Stack, StackHost};
 use super::{
-    ApiToken, EnrolmentToken, Environment, Host, IdempotencyRecord, Job, Micros, NewEvent, NewJob,
-    Site,
+    ApiToken, Batch, EnrolmentToken, Environment, Host, IdempotencyRecord, Job, Micros, NewEvent,
+    NewJob, Seen, Site, Target,
 };
 
 /// What has to be loaded before a command can be decided. Everything named and existing is in
@@ -17,7 +20,7 @@ pub struct Scope {
     pub environment: Option<EnvironmentId>,
     /// All environments of `site` (or of `site_named`).
     pub site_environments: bool,
-    /// Also loads every environment on it.
+    /// Also loads every environment on it; together with `job` or `host_jobs` those that can be read.
     pub host: Option<HostId>,
     pub host_named: Option<String>,
     /// A host's key, SHA-256 in hex: who is enrolled with it, and whether it is banned.
@@ -32,6 +35,21 @@ pub struct Scope {
     pub api_token: Option<ApiTokenId>,
     /// Principal and key.
     pub idempotency: Option<(String, String)>,
+    pub batch: Option<BatchId>,
+    /// The batch of that principal and key; not together with `batch`.
+    pub batch_keyed: Option<(String, String)>,
+    /// All targets of `batch`, with what can be seen of them.
+    pub batch_seen: bool,
+    /// The target of `batch` at this place.
+    pub batch_target: Option<u32>,
+    /// Also loads its rows on its hosts, and the jobs those name.
+    pub stack: Option<StackId>,
+    /// Every stack, and the snapshot that holds.
+    pub stacks: bool,
+    /// The looks that have not ended; nobody else asks for, begins or ends one meanwhile.
+    pub refreshes: bool,
+    /// The newest look that a webhook's delivery asked for.
+    pub refresh_delivered: Option<String>,
 }
 
 /// What was loaded, in the same atomic unit the changes are written in.
@@ -56,6 +74,18 @@ pub struct Snapshot {
     pub enrolment_token: Option<EnrolmentToken>,
     pub api_token: Option<ApiToken>,
     pub idempotency: Option<IdempotencyRecord>,
+    pub batch: Option<Batch>,
+    /// In the order of their places.
+    pub batch_seen: Vec<Seen>,
+    pub batch_target: Option<Target>,
+    pub stack: Option<Stack>,
+    pub stack_hosts: Vec<StackHost>,
+    pub stack_jobs: Vec<Job>,
+    pub stacks: Vec<Stack>,
+    pub desired: Option<DesiredState>,
+    /// Oldest first.
+    pub refreshes: Vec<Refresh>,
+    pub refresh_delivered: Option<Refresh>,
 }
 
 /// One row to write. Updates carry the whole row; environments are guarded by `version` (the row
@@ -85,6 +115,19 @@ pub enum Change {
         was: (super::JobState, u32),
     },
     RecordIdempotency(IdempotencyRecord),
+    InsertBatch(Box<Batch>, Vec<Target>),
+    UpdateBatch(Box<Batch>),
+    /// What became of a target, found by its place; one that has ended stays as it is.
+    UpdateTarget(BatchId, Target),
+    InsertRefresh(Box<Refresh>),
+    UpdateRefresh(Box<Refresh>),
+    PutDesiredState(Box<DesiredState>),
+    /// New ones, and known ones whose row must still have `version - 1`.
+    PutStacks(Vec<Stack>),
+    DeleteStack(StackId),
+    /// As [`Change::PutStacks`].
+    PutStackHosts(Vec<StackHost>),
+    DeleteStackHost(StackId, HostId),
 }
 
 /// A key that may never again be a host's.
@@ -103,6 +146,14 @@ pub struct Decision<T> {
     pub changes: Vec<Change>,
     pub events: Vec<NewEvent>,
     pub reply: T,
+}
+
+impl<T> Decision<T> {
+    /// The same changes and events with another reply.
+    #[must_use]
+    pub fn map<U>(self, reply: impl FnOnce(T) -> U) -> Decision<U> {
+        Decision { changes: self.changes, events: self.events, reply: reply(self.reply) }
+    }
 }
 
 /// Why a command is not carried out. Nothing was changed.

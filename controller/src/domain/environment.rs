@@ -4,7 +4,7 @@
 use hostler_protocol::id::{EnvironmentId, HostId, SiteId};
 use hostler_protocol::job::EnvironmentDoc;
 
-use super::Micros;
+use super::{Labels, Micros};
 
 /// What state an environment is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -84,6 +84,8 @@ pub struct Environment {
     pub fastcgi: Option<CacheFlag>,
     /// Present exactly when `doc.redis` is.
     pub redis: Option<CacheFlag>,
+    /// What people call it; its host is never told.
+    pub labels: Labels,
     /// Grows by one with each change of this row; a change names the version it was decided on.
     pub version: i64,
     pub created_at: Micros,

@@ -1,6 +1,6 @@
 //! Events: one row for everything that happened, in one dense order.
 
-use hostler_protocol::id::{EnvironmentId, HostId, JobId, SiteId};
+use hostler_protocol::id::{EnvironmentId, HostId, JobId, SiteId, StackId};
 
 use super::Micros;
 
@@ -62,6 +62,21 @@ kinds! {
     EnrolmentTokenDeleted = "enrolment_token.deleted";
     HostCertificateRenewed = "host.certificate_renewed";
     HostRecovered = "host.recovered";
+    HostLabelled = "host.labelled";
+    BatchCreated = "batch.created";
+    BatchStopped = "batch.stopped";
+    BatchEnded = "batch.ended";
+    HostHeld = "host.held";
+    RefreshRequested = "refresh.requested";
+    RefreshStarted = "refresh.started";
+    RefreshCompleted = "refresh.completed";
+    RefreshFailed = "refresh.failed";
+    StackAdded = "stack.added";
+    StackChanged = "stack.changed";
+    StackRemoved = "stack.removed";
+    StackStatusChanged = "stack.status_changed";
+    StackGone = "stack.gone";
+    StackObserved = "stack.observed";
 }
 
 impl EventKind {
@@ -79,6 +94,7 @@ pub struct Subject {
     pub environment: Option<EnvironmentId>,
     pub host: Option<HostId>,
     pub job: Option<JobId>,
+    pub stack: Option<StackId>,
 }
 
 /// An event about to be appended.

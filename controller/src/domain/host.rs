@@ -2,7 +2,7 @@
 
 use hostler_protocol::id::HostId;
 
-use super::Micros;
+use super::{Labels, Micros};
 
 /// Whether a host may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,11 +84,16 @@ pub struct Host {
     pub clock_skew_ms: Option<i64>,
     /// What the agent said of the host in its last Hello: a JSON object.
     pub facts: serde_json::Value,
+    /// What people call it, and with it every environment on it.
+    pub labels: Labels,
     pub agent_build: Option<String>,
     /// When a session of it last began, ended or renewed; `connected` is a row of its own.
     pub last_seen_at: Option<Micros>,
     /// Whether a session is open now (read from the presence row; ignored on write).
     pub connected: bool,
+    /// Since when two agents show its identity, so that neither is let in (written when a session
+    /// is opened; ignored on write).
+    pub held_at: Option<Micros>,
     pub created_at: Micros,
     pub revoked_at: Option<Micros>,
     /// Set together with `revoked_at`.
@@ -129,9 +134,11 @@ impl Host {
             recovered_at: None,
             clock_skew_ms: None,
             facts: serde_json::json!({}),
+            labels: Labels::new(),
             agent_build: None,
             last_seen_at: None,
             connected: true,
+            held_at: None,
             created_at: Micros(0),
             revoked_at: None,
             revoked_as: None,

@@ -4,7 +4,7 @@
 //! an older one), `failures` counts attempts that failed by themselves, `crashes` those that were
 //! cut off with their agent. Ended states are final; a retry by hand is a new job.
 
-use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
+use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId, StackId};
 use hostler_protocol::job::{Executor, JobType};
 
 use super::Micros;
@@ -52,6 +52,21 @@ impl JobEvent {
         Self::Cancel,
         Self::Expire,
     ];
+
+    /// The event's name in charts.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Claim => "claim",
+            Self::Succeed => "succeed",
+            Self::Fail => "fail",
+            Self::Requeue => "requeue",
+            Self::Hold => "hold",
+            Self::Release => "release",
+            Self::Cancel => "cancel",
+            Self::Expire => "expire",
+        }
+    }
 }
 
 impl JobState {
@@ -122,26 +137,33 @@ impl JobState {
 
 /// Why a job is where it is, beside its error's code.
 pub mod reason {
-    /// Queued: back-off after a failure that may pass.
-    pub const RETRY: &str = "RETRY";
-    /// Running: its agent is gone and nobody knows how far it came.
-    pub const UNKNOWN: &str = "UNKNOWN";
-    /// Ended: a newer job of its kind covers it.
-    pub const SUPERSEDED: &str = "SUPERSEDED";
-    /// Ended: its host did not come back in time.
-    pub const EXPIRED: &str = "EXPIRED";
-    /// Held: it stopped its agent too often.
-    pub const QUARANTINED: &str = "QUARANTINED";
-    /// Held or queued: the attempt was cut off.
-    pub const INTERRUPTED: &str = "INTERRUPTED";
-    /// Ended: somebody cancelled it.
-    pub const CANCELLED: &str = "CANCELLED";
-    /// Ended: a person gave up an attempt whose host was gone; what it did there is not known.
-    pub const ABANDONED: &str = "ABANDONED";
-    /// Ended: its environment was deleted.
-    pub const ENVIRONMENT_DELETED: &str = "ENVIRONMENT_DELETED";
-    /// Ended: its host was revoked.
-    pub const HOST_REVOKED: &str = "HOST_REVOKED";
+    macro_rules! reasons {
+        ($($name:ident, $state:literal, $says:literal;)*) => {
+            $(#[doc = concat!($state, ": ", $says)] pub const $name: &str = stringify!($name);)*
+            /// Every reason: its code, the states it stands beside, and what it says.
+            pub const ALL: &[(&str, &str, &str)] = &[$(($name, $state, $says),)*];
+        };
+    }
+
+    reasons! {
+        RETRY, "queued", "it waits out a back-off after a failure that may pass";
+        UNKNOWN, "running", "its agent is gone and nobody knows how far it came";
+        SUPERSEDED, "cancelled", "a newer job of its kind covers it";
+        EXPIRED, "failed", "its host did not come back in time";
+        QUARANTINED, "held", "it stopped its agent too often, or one side cannot read what the other \
+            means by it; it is set aside, and jobs behind it in its lanes go on";
+        INTERRUPTED, "queued, held", "the attempt was cut off";
+        CANCELLED, "cancelled", "somebody cancelled it";
+        ABANDONED, "cancelled", "a person gave up an attempt whose host was gone; what it did there \
+            is not known";
+        ENVIRONMENT_DELETED, "cancelled", "its environment was deleted";
+        BATCH_STOPPED, "cancelled", "its batch was stopped before its host had begun it";
+        HOST_REVOKED, "cancelled", "its host was revoked";
+        REMOVAL_PROTECTED, "held", "it would take down a stack that is protected";
+        REMOVAL_MANY, "held", "more stacks went away at once, or left hosts, than may go unasked";
+        REMOVAL_SUSPENDED, "held", "it would take down a stack that is suspended";
+        STACK_KEPT, "cancelled", "its stack is wanted again, or is no longer wanted as it was";
+    }
 }
 
 /// A named exclusion: of all jobs in one lane, one runs at a time, in the order they came.
@@ -153,6 +175,12 @@ impl Lane {
     #[must_use]
     pub fn environment(id: &EnvironmentId) -> Self {
         Self(id.as_str().to_owned())
+    }
+
+    /// The lane of everything that changes a stack on one host.
+    #[must_use]
+    pub fn stack(stack: &StackId, host: &HostId) -> Self {
+        Self(format!("{}@{}", stack.as_str(), host.as_str()))
     }
 
     /// The lane of an environment's warm-ups.
@@ -174,6 +202,8 @@ pub struct Job {
     pub host_id: HostId,
     pub site_id: Option<SiteId>,
     pub environment_id: Option<EnvironmentId>,
+    /// The stack it is about; it has no environment then.
+    pub stack_id: Option<StackId>,
     pub state: JobState,
     pub reason: Option<String>,
     pub priority: i32,
@@ -210,6 +240,15 @@ pub struct Job {
 }
 
 impl Job {
+    /// Whether no attempt before the current one can have begun: none of them failed or was cut
+    /// off, and `started_at` is of a claim after the last time the job was put back.
+    #[must_use]
+    pub fn is_first_begun(&self) -> bool {
+        self.failures == 0
+            && self.crashes == 0
+            && (self.outcome.is_none() || self.started_at.is_none_or(|at| at >= self.run_after))
+    }
+
     /// Whether it waits out a back-off.
     #[must_use]
     pub fn waits_for_retry(&self, now: Micros) -> bool {

@@ -2,16 +2,17 @@
 
 use super::decide::purge::purge_ask;
 use super::decide::warm::warm_ask;
+use super::template::OnInterrupt;
 use super::{Environment, Job, Micros, Template};
 use hostler_protocol::job::{
     CheckSpec, Code, ExplainSpec, FactsSpec, JobDoc, JobError, JobSpec, JobType, PurgeSpec,
-    RemoveSpec, ToggleSpec, WarmSpec,
+    RemoveSpec, StackDownSpec, StackPlanSpec, StackSyncSpec, ToggleSpec, WarmSpec,
 };
 
 /// What a claimed job is told to do, and who does it.
 ///
 /// # Errors
-/// `SPEC_INVALID` when the job has no environment or its request cannot be read.
+/// `SPEC_INVALID` when the job has no environment, `UNDECODABLE` when its request cannot be read.
 #[expect(clippy::result_large_err, reason = "rare, and kept as it is")]
 pub fn resolve(
     job: &Job,
@@ -21,7 +22,8 @@ pub fn resolve(
     now: Micros,
 ) -> Result<JobDoc, JobError> {
     let spec = specification(job, environment, generation, now)?;
-    Ok(JobDoc { executor: template.executor_for(job.executor), spec })
+    let probe = template.on_interrupt == OnInterrupt::Probe;
+    Ok(JobDoc { executor: template.executor_for(job.executor), probe, spec })
 }
 
 /// A toggle takes the flags as they are desired now.
@@ -32,9 +34,15 @@ fn specification(
     generation: u64,
     now: Micros,
 ) -> Result<JobSpec, JobError> {
-    let invalid = |message: String| JobError::new(Code::SpecInvalid, message);
-    let environment = environment
-        .ok_or_else(|| invalid("the job's environment is no longer known".to_owned()))?;
+    let invalid = |message: String| JobError::new(Code::Undecodable, message);
+    if !job.request.is_object() {
+        return Err(invalid("what was asked for cannot be read".to_owned()));
+    }
+    if let Some(spec) = of_stack(job) {
+        return spec.map_err(|_| invalid("what was asked of the stack cannot be read".to_owned()));
+    }
+    let gone = "the job's environment is no longer known";
+    let environment = environment.ok_or_else(|| JobError::new(Code::SpecInvalid, gone))?;
     let doc = environment.doc.clone();
     Ok(match job.job_type {
         JobType::EnvCacheToggle => JobSpec::EnvCacheToggle(ToggleSpec {
@@ -76,5 +84,34 @@ fn specification(
                 .ok_or_else(|| invalid("the request to explain cannot be read".to_owned()))?
                 .to_owned(),
         }),
+        // Told above.
+        JobType::StackSync | JobType::StackDown | JobType::StackPlan => {
+            return Err(invalid("a stack has no environment".to_owned()));
+        }
     })
+}
+
+/// A job about a stack names in its request all there is to know: what it was queued for is what it
+/// does, and anything newer is another job.
+fn of_stack(job: &Job) -> Option<Result<JobSpec, serde_json::Error>> {
+    use serde::Deserialize as _;
+    let part = |name: &str| job.request.get(name).unwrap_or(&serde_json::Value::Null);
+    match job.job_type {
+        JobType::StackSync => {
+            Some(StackSyncSpec::deserialize(part("spec")).map(Box::new).map(JobSpec::StackSync))
+        }
+        JobType::StackPlan => {
+            Some(StackPlanSpec::deserialize(part("spec")).map(Box::new).map(JobSpec::StackPlan))
+        }
+        JobType::StackDown => {
+            Some(StackDownSpec::deserialize(part("down")).map(JobSpec::StackDown))
+        }
+        JobType::EnvCacheToggle
+        | JobType::CachePurge
+        | JobType::EnvCheck
+        | JobType::EnvDelete
+        | JobType::CacheWarm
+        | JobType::CacheFacts
+        | JobType::CacheExplain => None,
+    }
 }

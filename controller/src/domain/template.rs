@@ -10,6 +10,9 @@ pub use hostler_protocol::job::Executor;
 pub enum OnInterrupt {
     /// The work is idempotent: a new attempt at once.
     Rerun,
+    /// The host is asked what it does now: if that is what was wanted the attempt has succeeded,
+    /// otherwise a new one begins at once.
+    Probe,
     /// A person decides.
     Hold,
 }
@@ -26,6 +29,8 @@ pub enum LaneKind {
     Warm,
     /// Every job that changes the environment, and warm-ups too.
     All,
+    /// Every job that changes the stack on that host.
+    Stack,
 }
 
 /// Whether there is a playbook for jobs of that type; only then is there a choice of executor.
@@ -33,9 +38,13 @@ pub enum LaneKind {
 pub fn has_playbook(job_type: JobType) -> bool {
     match job_type {
         JobType::EnvCacheToggle | JobType::CachePurge | JobType::CacheWarm => true,
-        JobType::EnvCheck | JobType::EnvDelete | JobType::CacheFacts | JobType::CacheExplain => {
-            false
-        }
+        JobType::EnvCheck
+        | JobType::EnvDelete
+        | JobType::CacheFacts
+        | JobType::CacheExplain
+        | JobType::StackSync
+        | JobType::StackDown
+        | JobType::StackPlan => false,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Tokens: one-time enrolment, API access, and the memory of idempotent requests. Only hashes of
 //! secrets are ever kept.
 
-use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId, HostId, JobId};
+use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId, HostId, JobId, RefreshId, StackId};
+use serde::{Deserialize, Serialize};
 
 use super::Micros;
 
@@ -67,7 +68,27 @@ pub struct ApiToken {
     pub revoked_at: Option<Micros>,
 }
 
-/// A request that carried an `Idempotency-Key`, and the job it made; kept for a day.
+/// The job of a stack on one host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StackJob {
+    pub host: HostId,
+    /// The host's name when it was queued.
+    pub name: String,
+    pub job: JobId,
+}
+
+/// What came of a request: who repeats it is told that, and nothing is done again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answered {
+    Job(JobId),
+    StackJobs(Vec<StackJob>),
+    /// Something of that stack was changed.
+    Stack(StackId),
+    Refresh(RefreshId),
+}
+
+/// A request that carried an `Idempotency-Key`, and what came of it; kept for a day.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyRecord {
     /// Who asked: an API token's id, or `local`.
@@ -75,6 +96,6 @@ pub struct IdempotencyRecord {
     pub key: String,
     /// SHA-256 of method, path and body, hex: another request under the same key is refused.
     pub request_sha256: String,
-    pub job_id: JobId,
+    pub answered: Answered,
     pub created_at: Micros,
 }

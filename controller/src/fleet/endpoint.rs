@@ -1,4 +1,4 @@
-//! The UDP port: handshakes within limits, each connection to enrolment or to a session.
+//! The UDP port: handshakes within limits, each connection to what its ALPN asks for.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hostler_protocol::message::close;
 use hostler_protocol::{
-    AGENT_STREAMS_MAX, ALPN_ENROL, ALPN_RENEW, ALPN_SESSION, IDLE_SECS, KEEP_ALIVE_SECS,
+    AGENT_STREAMS_MAX, ALPN_BULK, ALPN_ENROL, ALPN_RENEW, ALPN_SESSION, IDLE_SECS, KEEP_ALIVE_SECS,
 };
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{
@@ -16,9 +16,10 @@ use quinn_proto::HashedConnectionIdGenerator;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::agents::Arrival;
 use super::rate::RateLimit;
 use super::tls::{self, Served};
-use super::{Fleet, PeerIdentity, enrolment, recovery, session};
+use super::{Fleet, PeerIdentity, bulk, drops, enrolment, recovery, session};
 use crate::pki::PkiError;
 
 /// Bytes asked for as the UDP socket's receive buffer: what a fleet answering at once needs.
@@ -39,8 +40,13 @@ pub(super) const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 pub(super) const SEND_WINDOW_BYTES: u64 = 4 * 1024 * 1024;
 /// Seconds between two looks at the age of the controller's certificate.
 const CERTIFICATE_LOOK_SECS: u64 = 600;
+/// Seconds between two looks at what the system dropped.
+const DROPS_LOOK_SECS: u64 = 10;
 /// Milliseconds to tell agents to come back after a drain, spread evenly.
 const DRAIN_SPREAD_MS: u64 = 5_000;
+/// Milliseconds between two resets of connections of the process before: a fleet whose controller was
+/// started anew asks all within one keep-alive, and whoever gets no answer waits for the next.
+const RESET_INTERVAL_MS: u64 = 1;
 /// Seconds connections get to end at a shutdown.
 const DRAIN_SECS: u64 = 3;
 
@@ -122,10 +128,13 @@ impl Port {
     /// Serves until the shutdown, then lets agents go within a bounded time.
     pub async fn serve(self, shutdown: CancellationToken) {
         let mut look = tokio::time::interval(Duration::from_secs(CERTIFICATE_LOOK_SECS));
+        let mut drops_look = tokio::time::interval(Duration::from_secs(DROPS_LOOK_SECS));
+        let mut dropped = 0;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 _ = look.tick() => self.renew_certificate(),
+                _ = drops_look.tick() => dropped = self.tell_drops(dropped),
                 incoming = self.endpoint.accept() => match incoming {
                     Some(incoming) => self.admit(incoming),
                     None => break,
@@ -134,6 +143,7 @@ impl Port {
         }
         self.endpoint.set_server_config(None);
         self.fleet.agents.drain(DRAIN_SPREAD_MS);
+        self.fleet.lines.close_all(close::DRAINING, "the controller shuts down");
         self.fleet.tasks.close();
         let drained = Duration::from_secs(DRAIN_SECS);
         if tokio::time::timeout(drained, self.fleet.tasks.wait()).await.is_err() {
@@ -146,6 +156,12 @@ impl Port {
     }
 
     fn renew_certificate(&self) {
+        if let Err(error) = self.served.look_at_authority() {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "this controller's issuing authority cannot be looked after"
+            );
+        }
         let now = self.fleet.app.clock.now();
         if self.served.is_due(now) {
             match self.served.renew() {
@@ -156,6 +172,20 @@ impl Port {
                 ),
             }
         }
+    }
+
+    /// Tells how many datagrams the system has dropped here, if more were than `before`.
+    fn tell_drops(&self, before: u64) -> u64 {
+        let dropped = self.local_addr().ok().and_then(drops::at).unwrap_or(before);
+        metrics::counter!("hostler_udp_receive_drops_total").absolute(dropped);
+        if dropped > before {
+            tracing::warn!(
+                dropped = dropped - before,
+                "the system dropped datagrams of agents: the UDP receive buffer is too small for this \
+                 fleet, raise net.core.rmem_max"
+            );
+        }
+        dropped
     }
 
     fn admit(&self, incoming: Incoming) {
@@ -175,6 +205,7 @@ impl Port {
             refused("busy");
             return incoming.refuse();
         };
+        let arrival = self.fleet.agents.arrival();
         let limit = Duration::from_secs(HANDSHAKE_SECS);
         // In a box, which goes when the handshake is over: a task keeps the room of its largest
         // state for as long as it lives, and this one lives as long as the session.
@@ -185,7 +216,7 @@ impl Port {
             match handshake.await {
                 Ok(Ok(connection)) => {
                     drop(permit);
-                    serve_connection(fleet, &strangers, connection).await;
+                    serve_connection(fleet, &strangers, connection, arrival).await;
                 }
                 Ok(Err(error)) => {
                     refused("tls");
@@ -198,7 +229,12 @@ impl Port {
 }
 
 /// What happens once on a connection has its own box, for the same reason as the handshake.
-async fn serve_connection(fleet: Arc<Fleet>, strangers: &Strangers, connection: Connection) {
+async fn serve_connection(
+    fleet: Arc<Fleet>,
+    strangers: &Strangers,
+    connection: Connection,
+    arrival: Arrival,
+) {
     let alpn = connection
         .handshake_data()
         .and_then(|data| data.downcast::<HandshakeData>().ok())
@@ -212,19 +248,35 @@ async fn serve_connection(fleet: Arc<Fleet>, strangers: &Strangers, connection: 
             let allowed = allow(&strangers.returns, &fleet, &connection);
             Box::pin(recovery::serve(&fleet, &connection, allowed)).await;
         }
-        Some(ALPN_SESSION) => match Box::pin(PeerIdentity::check(&fleet.app, &connection)).await {
-            Ok(Some(peer)) => Box::pin(session::serve(fleet, connection, peer)).await,
-            Ok(None) => {
-                refused("unauthenticated");
-                let reason = b"no certificate of an enrolled host";
-                connection.close(VarInt::from_u32(close::UNAUTHENTICATED), reason);
+        Some(ALPN_SESSION) => {
+            if let Some(peer) = Box::pin(known(&fleet, &connection)).await {
+                Box::pin(session::serve(fleet, connection, peer, arrival)).await;
             }
-            Err(error) => {
-                tracing::warn!(%error, "a host cannot be looked up");
-                connection.close(VarInt::from_u32(close::UNAVAILABLE), b"try again later");
+        }
+        Some(ALPN_BULK) => {
+            if let Some(peer) = Box::pin(known(&fleet, &connection)).await {
+                Box::pin(bulk::serve(fleet, connection, peer)).await;
             }
-        },
+        }
         Some(_) | None => connection.close(VarInt::from_u32(close::PROTOCOL), b"unknown ALPN"),
+    }
+}
+
+/// Who is at the other end; anybody but an enrolled host is sent away.
+async fn known(fleet: &Fleet, connection: &Connection) -> Option<PeerIdentity> {
+    match PeerIdentity::check(&fleet.app, connection).await {
+        Ok(Some(peer)) => Some(peer),
+        Ok(None) => {
+            refused("unauthenticated");
+            let reason = b"no certificate of an enrolled host";
+            connection.close(VarInt::from_u32(close::UNAUTHENTICATED), reason);
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "a host cannot be looked up");
+            connection.close(VarInt::from_u32(close::UNAVAILABLE), b"try again later");
+            None
+        }
     }
 }
 
@@ -240,6 +292,7 @@ fn endpoint_config(secret: &[u8; 32]) -> EndpointConfig {
     let derived = ring::hmac::sign(&key, b"connection ids");
     let cid_key = derived.as_ref().first_chunk().copied().map_or(0, u64::from_be_bytes);
     let mut config = EndpointConfig::new(Arc::new(key));
+    config.min_reset_interval(Duration::from_millis(RESET_INTERVAL_MS));
     config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cid_key)));
     config
 }

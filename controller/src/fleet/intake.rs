@@ -16,6 +16,8 @@ use crate::store::{self, ProgressLine, SettleAnswer};
 const REPORTS_WAITING_MAX: usize = 4096;
 /// Reports written in one unit.
 const REPORTS_PER_UNIT_MAX: usize = 256;
+/// What hosts see of themselves that may wait to be written; each says it anew on a period.
+const SEEN_WAITING_MAX: usize = 256;
 /// Renewals written in one unit.
 const RENEWALS_PER_UNIT_MAX: usize = 1000;
 
@@ -32,6 +34,7 @@ pub struct Intake {
     settle: mpsc::Sender<Asked<Report, SettleAnswer>>,
     accept: mpsc::Sender<Asked<AttemptRef, bool>>,
     renew: mpsc::Sender<AttemptRef>,
+    seen: mpsc::Sender<(HostId, Vec<u8>)>,
     progress: ProgressQueue,
 }
 
@@ -40,12 +43,14 @@ impl Intake {
         let (settle, reports) = mpsc::channel(REPORTS_WAITING_MAX);
         let (accept, accepted) = mpsc::channel(REPORTS_WAITING_MAX);
         let (renew, renewals) = mpsc::channel(REPORTS_WAITING_MAX);
+        let (seen, reports_of_hosts) = mpsc::channel(SEEN_WAITING_MAX);
         let (progress, lines) = ProgressQueue::new();
         tokio::spawn(settle_all(app.clone(), reports, progress.clone()));
         tokio::spawn(accept_all(app.clone(), accepted));
         tokio::spawn(renew_all(app.clone(), renewals));
+        tokio::spawn(write_seen(app.clone(), reports_of_hosts));
         tokio::spawn(write_progress(app.clone(), lines));
-        Self { settle, accept, renew, progress }
+        Self { settle, accept, renew, seen, progress }
     }
 
     /// Settles one attempt; returns after the commit.
@@ -64,6 +69,13 @@ impl Intake {
             if self.renew.try_send(attempt).is_err() {
                 metrics::counter!("hostler_renewals_dropped_total").increment(1);
             }
+        }
+    }
+
+    /// Takes in what a host sees of itself; under pressure that waits for its next report.
+    pub(super) fn observed(&self, host: &HostId, document: Vec<u8>) {
+        if self.seen.try_send((host.clone(), document)).is_err() {
+            metrics::counter!("hostler_observations_dropped_total").increment(1);
         }
     }
 
@@ -143,6 +155,18 @@ fn count(answer: SettleAnswer) {
         SettleAnswer::Unknown => "unknown",
     };
     metrics::counter!("hostler_reports_total", "answer" => answer).increment(1);
+}
+
+async fn write_seen(app: App, mut reports: mpsc::Receiver<(HostId, Vec<u8>)>) {
+    while let Some((host, document)) = reports.recv().await {
+        if let Err(error) = app.observed(&host, &document).await {
+            tracing::warn!(
+                host.id = %host,
+                error = &error as &dyn std::error::Error,
+                "what a host sees of its stacks could not be written; it says it anew"
+            );
+        }
+    }
 }
 
 async fn accept_all(app: App, mut accepted: mpsc::Receiver<Asked<AttemptRef, bool>>) {

@@ -1,20 +1,24 @@
-//! Agents: one UDP port, enrolment of new hosts, sessions of enrolled ones, the return of hosts
-//! whose certificate has ended.
+//! Agents: one UDP port, enrolment of new hosts, sessions of enrolled ones and bundles for them, the
+//! return of hosts whose certificate has ended.
 //!
 //! Invariants:
 //! * the only room that names quinn and rustls;
-//! * the only key to a session is a [`PeerIdentity`]: a client certificate of our own authority
+//! * the only key to a session, and to bundles, is a [`PeerIdentity`]: a client certificate of our own authority
 //!   whose host and key are those of an enrolled host, checked before a byte is read;
 //! * nothing is acknowledged to an agent that is not committed;
 //! * every queue, stream count, window and wait here has a limit with a name.
 
 mod agents;
 mod answers;
+mod bulk;
+pub mod desk;
+mod drops;
 mod endpoint;
 mod enrolment;
 mod frames;
 mod identity;
 mod intake;
+mod lines;
 mod progress;
 mod rate;
 mod recovery;
@@ -31,7 +35,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::pki::Authority;
 
-pub use agents::{Agents, Connected, NotDelivered, Order};
+pub use agents::{Agents, Connected, NotDelivered, ORDERS_MAX, Order, Sessions};
 pub use endpoint::{EndpointError, Port};
 pub use identity::PeerIdentity;
 pub use intake::Intake;
@@ -43,6 +47,7 @@ pub struct Fleet {
     authority: Arc<Authority>,
     agents: Agents,
     intake: Intake,
+    lines: lines::Lines,
     tasks: TaskTracker,
 }
 
@@ -52,7 +57,9 @@ impl Fleet {
     #[must_use]
     pub fn new(app: App, authority: Arc<Authority>) -> Self {
         let intake = Intake::start(&app);
-        Self { app, authority, agents: Agents::default(), intake, tasks: TaskTracker::new() }
+        let (agents, lines, tasks) =
+            (Agents::default(), lines::Lines::default(), TaskTracker::new());
+        Self { app, authority, agents, intake, lines, tasks }
     }
 
     /// Who is connected, and how to reach them.
@@ -61,8 +68,8 @@ impl Fleet {
         self.agents.clone()
     }
 
-    /// Closes the sessions of hosts that get revoked, until the shutdown.
+    /// Closes the connections of hosts that get revoked, until the shutdown.
     pub async fn follow_revocations(&self, shutdown: CancellationToken) {
-        revoked::follow(&self.app, &self.agents, shutdown).await;
+        revoked::follow(self, shutdown).await;
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn over_session(
     match &answer {
         Ok(_) => tracing::info!(host.id = %shown.host, "a host got a certificate for a new key"),
         Err(Refused { code, message }) => {
-            tracing::warn!(host.id = %shown.host, code, message, "a host got no new certificate");
+            tracing::warn!(host.id = %shown.host, code, reason = message, "a host got no new certificate");
         }
     }
     answer

@@ -1,7 +1,7 @@
 //! One session: carries frames between a connection and the session core, and what the core
 //! decides between agents and the database.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,39 +9,24 @@ use std::time::Duration;
 use futures_channel::mpsc;
 use futures_util::{SinkExt as _, StreamExt as _};
 use hostler_protocol::codec;
-use hostler_protocol::message::{AttemptRef, Hello, ToAgent, ToController, close};
+use hostler_protocol::message::{AttemptRef, Hello, ToAgent, close};
 use hostler_protocol::session::ChannelId;
-use hostler_protocol::session::controller::{CHANNELS_MAX, CONTROL, Core, Effect, Input};
+use hostler_protocol::session::controller::{CHANNELS_MAX, CONTROL};
 use quinn::{Connection, ConnectionError, RecvStream, SendStream, VarInt};
 use tokio::task::JoinHandle;
 
-use super::agents::Place;
+use super::agents::{Arrival, Place};
 use super::answers::Refused;
+use super::desk::{Act, Desk, Event};
 use super::frames::{FrameReader, ReadError, STREAM_FRAMES_MAX, channel as queue, write_all};
 use super::{Fleet, Order, PeerIdentity, renewal};
-use crate::app::fleet::{Admission, Report, to_store};
-use crate::domain::Template;
+use crate::app::fleet::{Report, to_store};
+use crate::store::StoreError;
 
 /// Frames of all streams of a session that may wait to be handled.
 const INBOX_MAX: usize = 32;
 /// Milliseconds the last frames get before the connection is closed.
 const LAST_FRAMES_MS: u64 = 1000;
-
-/// What comes to a session from its own tasks.
-enum Inward {
-    Frame(ChannelId, Box<ToController>),
-    Ended(ChannelId),
-    Broken(String),
-    /// The outcome is committed or stale: it may be forgotten.
-    Settled(AttemptRef),
-    /// The attempt is not the job's current one.
-    NotCurrent(AttemptRef),
-    /// The attempt is over without an outcome to acknowledge.
-    Over(AttemptRef),
-    NotTaken,
-    /// A certificate for a new key, or why there is none; boxed, since it is rare and large.
-    Renewed(Box<Result<Vec<Vec<u8>>, Refused>>),
-}
 
 struct Writer {
     frames: mpsc::Sender<Vec<u8>>,
@@ -50,7 +35,7 @@ struct Writer {
 
 /// Where a session's tasks and the rest of the controller leave word for it.
 struct Queues {
-    inward: mpsc::Receiver<Inward>,
+    inward: mpsc::Receiver<Event>,
     orders: mpsc::Receiver<Order>,
 }
 
@@ -58,19 +43,14 @@ struct Session {
     fleet: Arc<Fleet>,
     connection: Connection,
     peer: PeerIdentity,
-    core: Core,
+    desk: Desk,
     place: Place,
     epoch: Option<u64>,
     /// The control stream, read here and by no task of its own; `None` once it has ended.
     control: Option<FrameReader>,
-    inbox: mpsc::Sender<Inward>,
+    inbox: mpsc::Sender<Event>,
     writers: HashMap<ChannelId, Writer>,
     accepted_streams: u64,
-    /// Attempts that take up a slot, with their templates where they are known.
-    slots: HashSet<AttemptRef>,
-    /// Attempts whose end has been told and is not entered yet.
-    ending: HashSet<AttemptRef>,
-    templates: HashMap<AttemptRef, Arc<Template>>,
     closing: Option<(u32, String)>,
 }
 
@@ -78,10 +58,14 @@ struct Session {
 ///
 /// Idle sessions are many, and a future keeps the room of its largest state: what happens rarely
 /// has its own box, here and below.
-pub(super) async fn serve(fleet: Arc<Fleet>, connection: Connection, peer: PeerIdentity) {
-    let Some((mut session, mut queues)) = Box::pin(enter(fleet, connection, peer)).await else {
-        return;
-    };
+pub(super) async fn serve(
+    fleet: Arc<Fleet>,
+    connection: Connection,
+    peer: PeerIdentity,
+    arrival: Arrival,
+) {
+    let entered = Box::pin(enter(fleet, connection, peer, arrival)).await;
+    let Some((mut session, mut queues)) = entered else { return };
     metrics::gauge!("hostler_sessions").increment(1);
     let ended = session.run(&mut queues).await;
     metrics::gauge!("hostler_sessions").decrement(1);
@@ -93,50 +77,60 @@ async fn enter(
     fleet: Arc<Fleet>,
     connection: Connection,
     peer: PeerIdentity,
+    arrival: Arrival,
 ) -> Option<(Box<Session>, Queues)> {
-    let (place, orders) = fleet.agents.enter(peer.host(), &connection).await;
-    // The revocation may have come between the handshake and the entry that its follower looks at.
-    if !peer.holds(&fleet.app).await.unwrap_or(false) {
-        connection.close(VarInt::from_u32(close::REVOKED), b"this host was revoked");
+    let Some((place, orders)) = fleet.agents.enter(peer.host(), &connection, arrival).await else {
+        let reason = b"a newer session of this host was there first";
+        connection.close(VarInt::from_u32(close::REPLACED), reason);
         return None;
+    };
+    // The revocation may have come between the handshake and the entry that its follower looks at.
+    match peer.holds(&fleet.app).await {
+        Ok(true) => {}
+        Ok(false) => {
+            connection.close(VarInt::from_u32(close::REVOKED), b"this host was revoked");
+            return None;
+        }
+        Err(error) => {
+            tracing::warn!(%error, host.id = %peer.host(), "a host cannot be looked up");
+            connection.close(VarInt::from_u32(close::UNAVAILABLE), b"try again later");
+            return None;
+        }
     }
     let (inbox, inward) = queue(INBOX_MAX);
-    let core = Core::new(fleet.app.clock.monotonic_ms());
+    let desk = Desk::new(fleet.app.clock.monotonic_ms());
     let session = Session {
         fleet,
         connection,
         peer,
-        core,
+        desk,
         place,
         epoch: None,
         control: None,
         inbox,
         writers: HashMap::new(),
         accepted_streams: 0,
-        slots: HashSet::new(),
-        ending: HashSet::new(),
-        templates: HashMap::new(),
         closing: None,
     };
     Some((Box::new(session), Queues { inward, orders }))
 }
 
 /// The control stream's next frame; for ever nothing, while there is no such stream.
-async fn control_frame(control: &mut Option<FrameReader>) -> Inward {
+async fn control_frame(control: &mut Option<FrameReader>) -> Event {
     let Some(frames) = control else { return std::future::pending().await };
-    let inward = read(CONTROL, frames).await;
-    if !matches!(inward, Inward::Frame(..)) {
+    let event = read(CONTROL, frames).await;
+    if !matches!(event, Event::Frame(..)) {
         *control = None;
     }
-    inward
+    event
 }
 
 impl Session {
     async fn run(&mut self, queues: &mut Queues) -> String {
         loop {
-            let due = self.core.next_timeout();
+            let due = self.desk.next_timeout();
             let wait = due.map(|due| due.saturating_sub(self.fleet.app.clock.monotonic_ms()));
-            let input = tokio::select! {
+            let event = tokio::select! {
                 error = self.connection.closed() => return ended_by(&error),
                 stream = self.connection.accept_bi() => {
                     if let Ok((send, receive)) = stream {
@@ -144,15 +138,15 @@ impl Session {
                     }
                     None
                 }
-                inward = control_frame(&mut self.control) => self.inward(inward),
-                Some(inward) = queues.inward.next() => self.inward(inward),
-                Some(order) = queues.orders.next() => Some(self.order(order)),
+                event = control_frame(&mut self.control) => Some(event),
+                Some(event) = queues.inward.next() => Some(event),
+                Some(order) = queues.orders.next() => Some(Event::Order(order)),
                 () = tokio::time::sleep(Duration::from_millis(wait.unwrap_or(0))), if due.is_some() => {
-                    Some(Input::Timeout)
+                    Some(Event::Timeout)
                 }
             };
-            let Some(input) = input else { continue };
-            if let Some(hello) = self.handle(input) {
+            let Some(event) = event else { continue };
+            if let Some(hello) = self.handle(event) {
                 Box::pin(self.admit(&hello)).await;
             }
             if let Some((code, reason)) = self.closing.take() {
@@ -192,101 +186,43 @@ impl Session {
         self.writers.insert(channel, Writer { frames, done });
     }
 
-    fn inward(&mut self, inward: Inward) -> Option<Input> {
-        match inward {
-            Inward::Frame(channel, message) => Some(Input::Received { channel, message: *message }),
-            Inward::Ended(channel) => Some(Input::Ended { channel }),
-            Inward::Broken(reason) => {
-                metrics::counter!("hostler_protocol_errors_total").increment(1);
-                self.closing = Some((close::PROTOCOL, reason));
-                Some(Input::Timeout)
-            }
-            Inward::Settled(attempt) => {
-                self.over(&attempt);
-                Some(Input::Settled { attempt })
-            }
-            // An attempt that ended as fast as it was accepted is no longer current either, but
-            // its end has been told and there is nothing to stop.
-            Inward::NotCurrent(attempt) => {
-                let runs = self.core.carries(&attempt) && !self.ending.contains(&attempt);
-                runs.then_some(Input::Cancel { attempt })
-            }
-            Inward::Over(attempt) => {
-                self.over(&attempt);
-                None
-            }
-            Inward::NotTaken => {
-                let reason = "the controller cannot take reports just now".to_owned();
-                self.closing = Some((close::UNAVAILABLE, reason));
-                Some(Input::Timeout)
-            }
-            Inward::Renewed(answer) => {
-                let answer =
-                    (*answer).map_err(|refused| (refused.code.to_owned(), refused.message));
-                Some(Input::Renewed { answer })
-            }
-        }
-    }
-
-    fn over(&mut self, attempt: &AttemptRef) {
-        self.ending.remove(attempt);
-        self.templates.remove(attempt);
-        if self.slots.remove(attempt) {
-            self.place.freed();
-        }
-    }
-
-    fn order(&mut self, order: Order) -> Input {
-        match order {
-            Order::Run { attempt, timeout_secs, spec, template } => {
-                self.slots.insert(attempt.clone());
-                self.templates.insert(attempt.clone(), template);
-                Input::Run { attempt, timeout_secs, spec }
-            }
-            Order::Cancel { attempt } => Input::Cancel { attempt },
-            Order::Drain { retry_after_ms } => {
-                self.closing = Some((close::DRAINING, "the controller shuts down".to_owned()));
-                Input::Drain { retry_after_ms }
-            }
-        }
-    }
-
-    /// Does what the core says; a `Hello` is left to be admitted.
-    fn handle(&mut self, input: Input) -> Option<Hello> {
+    /// Does what the desk says; a `Hello` is left to be admitted.
+    fn handle(&mut self, event: Event) -> Option<Hello> {
+        // A frame that cannot be read is counted; one out of place is worth a line as well.
+        let unreadable = matches!(event, Event::Broken(_));
         let now_ms = self.fleet.app.clock.monotonic_ms();
-        for effect in self.core.handle(input, now_ms) {
-            match effect {
-                Effect::Open { channel } => self.open(channel),
-                Effect::Send { channel, message } => self.send(channel, message),
-                Effect::Finish { channel } => drop(self.writers.remove(&channel)),
-                // The core's last word until it is told of the admission.
-                Effect::Reconcile { hello } => return Some(hello),
-                Effect::Accepted { attempt } => self.accepted(attempt),
-                Effect::Rejected { attempt, error } => {
-                    let outcome = self.fleet.app.rejection(&error);
-                    let report = self.report(attempt, outcome);
-                    self.settle(report, false);
+        for act in self.desk.handle(event, now_ms) {
+            match act {
+                Act::Open(channel) => self.open(channel),
+                Act::Send(channel, message) => self.send(channel, message),
+                Act::Finish(channel) => drop(self.writers.remove(&channel)),
+                // The desk's last word until it is told of the admission.
+                Act::Admit(hello) => return Some(*hello),
+                Act::Accept(attempt) => self.accept_attempt(attempt),
+                Act::Settle { attempt, document, refused, template } => {
+                    let app = &self.fleet.app;
+                    let outcome =
+                        if refused { app.rejection(&document) } else { app.outcome(&document) };
+                    let host = self.peer.host().clone();
+                    self.settle(Report { host, attempt, outcome, template }, !refused);
                 }
-                Effect::Progress { attempt, sequence, document } => {
+                Act::Progress { attempt, sequence, document } => {
                     self.fleet.intake.progress(self.peer.host(), &attempt, sequence, &document);
                 }
-                Effect::Finished { attempt, outcome } => {
-                    let outcome = self.fleet.app.outcome(&outcome);
-                    let report = self.report(attempt, outcome);
-                    self.settle(report, true);
+                Act::Renew(attempts) => self.fleet.intake.renew(attempts),
+                Act::Observed(document) => {
+                    self.fleet.intake.observed(self.peer.host(), document);
                 }
-                // A host speaks for itself only: what does not run there is none of its business.
-                Effect::Alive { mut running } => {
-                    running.retain(|attempt| self.slots.contains(attempt));
-                    self.fleet.intake.renew(running);
-                }
-                Effect::Renew { csr } => self.renew(csr),
-                Effect::Leaving { reason } => {
+                Act::Freed => self.place.freed(),
+                Act::Certify(csr) => self.renew(csr),
+                Act::Leaving(reason) => {
                     tracing::info!(host.id = %self.peer.host(), reason, "an agent takes its leave");
                 }
-                Effect::Close { code, reason } => {
+                Act::Close { code, reason } => {
                     if code == close::PROTOCOL {
                         metrics::counter!("hostler_protocol_errors_total").increment(1);
+                    }
+                    if code == close::PROTOCOL && !unreadable {
                         tracing::warn!(host.id = %self.peer.host(), reason, "an agent broke the protocol");
                     }
                     self.closing = Some((code, reason));
@@ -318,6 +254,16 @@ impl Session {
     async fn admit(&mut self, hello: &Hello) {
         let admission = match self.fleet.app.admit(self.peer.shown(), hello).await {
             Ok(admission) => admission,
+            Err(StoreError::HostHeld { .. }) => {
+                tracing::error!(
+                    host.id = %self.peer.host(),
+                    "two agents show this host's identity: neither is let in until a person has \
+                     revoked the host and enrolled the machines anew"
+                );
+                let reason = "two agents show this host's identity".to_owned();
+                self.closing = Some((close::HELD, reason));
+                return;
+            }
             Err(error) => {
                 tracing::error!(%error, host.id = %self.peer.host(), "a session could not be entered");
                 let reason = "the controller cannot take sessions just now".to_owned();
@@ -325,52 +271,39 @@ impl Session {
                 return;
             }
         };
-        let Admission { epoch, verdicts, running } = admission;
+        let epoch = admission.epoch;
         self.epoch = Some(epoch);
-        self.place.in_flight.store(running.len(), Ordering::SeqCst);
-        self.slots = running.into_iter().collect();
+        self.place.in_flight.store(admission.running.len(), Ordering::SeqCst);
         tracing::info!(
             host.id = %self.peer.host(), epoch, agent.build = %hello.build,
             source = %self.connection.remote_address(), "a session began"
         );
         let controller = self.fleet.app.controller.clone();
-        self.handle(Input::Admitted { controller, epoch, verdicts });
+        self.handle(Event::Admitted { controller, admission });
         // Only now may jobs come: the Welcome is on its way before them.
         self.place.welcomed(epoch);
     }
 
-    fn report(&self, attempt: AttemptRef, outcome: hostler_protocol::job::Outcome) -> Report {
-        let template = self.templates.get(&attempt).cloned();
-        Report { host: self.peer.host().clone(), attempt, outcome, template }
-    }
-
-    fn accepted(&self, attempt: AttemptRef) {
+    fn accept_attempt(&self, attempt: AttemptRef) {
         let (intake, mut inbox) = (self.fleet.intake.clone(), self.inbox.clone());
-        let ours = self.slots.contains(&attempt);
         tokio::spawn(async move {
-            let answer = if !ours {
-                Inward::NotCurrent(attempt)
-            } else {
-                match intake.accept(attempt.clone()).await {
-                    Ok(true) => return,
-                    Ok(false) => Inward::NotCurrent(attempt),
-                    Err(_) => Inward::NotTaken,
-                }
+            let answer = match intake.accept(attempt.clone()).await {
+                Ok(true) => return,
+                Ok(false) => Event::NotCurrent(attempt),
+                Err(_) => Event::NotTaken,
             };
             // The session may be over: its successor asks again.
             drop(inbox.send(answer).await);
         });
     }
 
-    fn settle(&mut self, report: Report, acknowledge: bool) {
-        self.ending.insert(report.attempt.clone());
+    fn settle(&self, report: Report, acknowledge: bool) {
         let (intake, mut inbox) = (self.fleet.intake.clone(), self.inbox.clone());
         let attempt = report.attempt.clone();
         tokio::spawn(async move {
-            let answer = match (intake.settle(report).await, acknowledge) {
-                (Ok(_), true) => Inward::Settled(attempt),
-                (Ok(_), false) => Inward::Over(attempt),
-                (Err(_), _) => Inward::NotTaken,
+            let answer = match intake.settle(report).await {
+                Ok(_) => Event::Settled { attempt, acknowledge },
+                Err(_) => Event::NotTaken,
             };
             drop(inbox.send(answer).await);
         });
@@ -381,8 +314,9 @@ impl Session {
         let shown = self.peer.shown().clone();
         tokio::spawn(async move {
             let answer = renewal::over_session(&fleet, &shown, &csr).await;
+            let told = |refused: Refused| (refused.code.to_owned(), refused.message);
             // The session may be over: its successor asks again.
-            drop(inbox.send(Inward::Renewed(Box::new(answer))).await);
+            drop(inbox.send(Event::Certified(Box::new(answer.map_err(told)))).await);
         });
     }
 
@@ -425,21 +359,21 @@ impl Session {
 }
 
 /// What a stream brings next. Dropped before its end, it has lost nothing.
-async fn read(channel: ChannelId, frames: &mut FrameReader) -> Inward {
+async fn read(channel: ChannelId, frames: &mut FrameReader) -> Event {
     match frames.next().await {
-        Ok(Some(message)) => Inward::Frame(channel, Box::new(message)),
-        Ok(None) => Inward::Ended(channel),
-        Err(ReadError::Frame(error)) => Inward::Broken(error.to_string()),
+        Ok(Some(message)) => Event::Frame(channel, Box::new(message)),
+        Ok(None) => Event::Ended(channel),
+        Err(ReadError::Frame(error)) => Event::Broken(error.to_string()),
         // A stream reset by the agent carries nothing more; a lost connection says so itself.
-        Err(ReadError::Stream(_)) => Inward::Ended(channel),
+        Err(ReadError::Stream(_)) => Event::Ended(channel),
     }
 }
 
-async fn read_all(channel: ChannelId, mut frames: FrameReader, mut inbox: mpsc::Sender<Inward>) {
+async fn read_all(channel: ChannelId, mut frames: FrameReader, mut inbox: mpsc::Sender<Event>) {
     loop {
-        let inward = read(channel, &mut frames).await;
-        let last = !matches!(inward, Inward::Frame(..));
-        if inbox.send(inward).await.is_err() || last {
+        let event = read(channel, &mut frames).await;
+        let last = !matches!(event, Event::Frame(..));
+        if inbox.send(event).await.is_err() || last {
             return;
         }
     }
@@ -464,15 +398,15 @@ fn ended_by(error: &ConnectionError) -> String {
 mod tests {
     use super::*;
 
-    /// Bytes of the future of a function of three arguments.
-    fn future_bytes<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+    /// Bytes of the future of a function of four arguments.
+    fn future_bytes<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
         size_of::<F>()
     }
 
     /// Idle sessions are many, and what each keeps grows by one stray `.await`.
     #[test]
     fn a_session_that_waits_takes_little_memory() {
-        let waiting = future_bytes(serve as fn(_, _, _) -> _);
+        let waiting = future_bytes(serve as fn(_, _, _, _) -> _);
         assert!(waiting <= 1024, "the future of a session takes {waiting} bytes");
         let kept = size_of::<Session>();
         assert!(kept <= 640, "a session takes {kept} bytes");

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use hostler_protocol::{ALPN_ENROL, ALPN_RENEW, ALPN_SESSION};
+use hostler_protocol::{ALPN_BULK, ALPN_ENROL, ALPN_RENEW, ALPN_SESSION};
 use quinn::crypto::rustls::QuicServerConfig;
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -36,6 +36,29 @@ impl Served {
     /// Whether the certificate in use is to be replaced.
     pub(super) fn is_due(&self, now: Micros) -> bool {
         is_due(self.current.read().unwrap_or_else(PoisonError::into_inner).1, now)
+    }
+
+    /// Looks after an authority that cannot be renewed here; says what a person has to do, and takes
+    /// up what one has done.
+    pub(super) fn look_at_authority(&self) -> Result<(), EndpointError> {
+        let left = self.authority.left();
+        let by_hand = !matches!(&left, Ok(left) if !left.by_hand);
+        if by_hand && self.authority.renew_issuing()? {
+            tracing::info!("the new issuing authority is used from now on");
+            return self.renew();
+        }
+        let secs = left.as_ref().map_or(0, |left| left.secs);
+        #[expect(clippy::cast_precision_loss, reason = "a year has far fewer than 2^52 seconds")]
+        metrics::gauge!("hostler_issuing_authority_left_seconds").set(secs as f64);
+        if by_hand {
+            tracing::warn!(
+                left_days = secs / 86_400,
+                "this controller's issuing authority ends soon and cannot be renewed here: run \
+                 `hostler-controller pki issue --out DIR` where the installation's root.key is, and \
+                 put issuing.key, then issuing.crt, from DIR into this controller's pki directory"
+            );
+        }
+        Ok(())
     }
 
     /// Replaces the certificate, and the authority above it if that is near its end.
@@ -96,7 +119,8 @@ pub(super) fn server_config(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(served);
-    config.alpn_protocols = vec![ALPN_SESSION.to_vec(), ALPN_ENROL.to_vec(), ALPN_RENEW.to_vec()];
+    config.alpn_protocols =
+        [ALPN_SESSION, ALPN_ENROL, ALPN_RENEW, ALPN_BULK].map(<[u8]>::to_vec).to_vec();
     // A resumed session would skip the look at the client's certificate and its end.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

@@ -12,6 +12,7 @@
 
 mod authority;
 mod files;
+mod making;
 mod peer;
 mod proof;
 
@@ -22,7 +23,8 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::RandomError;
 
-pub use authority::{Authority, HostCertificate, Request, ServerCertificate};
+pub use authority::{Authority, HostCertificate, Left, Request, ServerCertificate};
+pub use making::issue;
 pub use peer::{ClaimedIdentity, claimed_identity};
 pub use proof::prove;
 
@@ -58,6 +60,27 @@ pub enum PkiError {
     /// The certificate is there, its key is not; a new key would lock every host out.
     #[error("{path} is missing but its certificate is there: restore it from a backup")]
     KeyLost { path: String },
+    /// An issuing authority below another root.
+    #[error(
+        "issuing.crt in {dir} is not signed by root.crt beside it: put there all three files of one \
+         `hostler-controller pki issue`"
+    )]
+    OtherRoot { dir: String },
+    /// It cannot be replaced here, since the root's key is elsewhere.
+    #[error(
+        "the issuing authority {path} has ended: run `hostler-controller pki issue --out DIR` where the \
+         installation's root.key is, and put issuing.crt and issuing.key from DIR here"
+    )]
+    IssuingEnded { path: String },
+    /// Only the root's key makes issuing authorities.
+    #[error(
+        "{dir} has no root.crt with its root.key: run this on the controller where the installation \
+         began, or wherever root.key is kept"
+    )]
+    NoRootKey { dir: String },
+    /// Keys are never written over.
+    #[error("{dir} is not empty: name a new directory")]
+    NotEmpty { dir: String },
     /// The library refused to make or sign something.
     #[error("{action} failed")]
     Sign {

@@ -35,7 +35,7 @@ fn the_authority_survives_a_restart_and_keeps_its_keys_to_itself() {
 }
 
 #[test]
-fn a_lost_root_key_stops_the_start_and_a_lost_issuing_key_does_not() {
+fn a_lost_issuing_key_is_made_anew_only_where_the_root_key_is() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::manual(NOW);
     let pin = authority(dir.path(), &clock).pin().unwrap();
@@ -43,12 +43,94 @@ fn a_lost_root_key_stops_the_start_and_a_lost_issuing_key_does_not() {
     std::fs::remove_file(pki.join("issuing.key")).unwrap();
     assert_eq!(authority(dir.path(), &clock).pin().unwrap(), pin);
     std::fs::remove_file(pki.join("root.key")).unwrap();
+    assert_eq!(authority(dir.path(), &clock).pin().unwrap(), pin, "it signs by the issuing key");
+    std::fs::remove_file(pki.join("issuing.key")).unwrap();
     assert!(matches!(
         Authority::open(&pki, clock.clone(), HOST_SECS),
         Err(PkiError::KeyLost { .. })
     ));
     std::fs::write(pki.join("root.key"), "rubbish").unwrap();
     assert!(matches!(Authority::open(&pki, clock, HOST_SECS), Err(PkiError::Damaged { .. })));
+}
+
+/// An authority of another controller, below the root of the one in `dir`.
+fn issued(dir: &std::path::Path, clock: &Clock) -> std::path::PathBuf {
+    let out = dir.join("second").join("pki");
+    issue(&dir.join("pki"), &out, "ctl-2", clock).unwrap();
+    out
+}
+
+#[test]
+fn another_controller_has_the_same_root_and_keys_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(NOW);
+    let first = authority(dir.path(), &clock);
+    let out = issued(dir.path(), &clock);
+    assert!(!out.join("root.key").exists(), "the root's key stays where it is");
+    assert!(matches!(
+        issue(&dir.path().join("pki"), &out, "ctl-3", &clock),
+        Err(PkiError::NotEmpty { .. })
+    ));
+    let second = Authority::open(&out, clock.clone(), HOST_SECS).unwrap();
+    assert_eq!(second.pin().unwrap(), first.pin().unwrap());
+    assert_eq!(second.root(), first.root());
+    assert_ne!(second.reset_secret(), first.reset_secret());
+    let again = Authority::open(&out, clock.clone(), HOST_SECS).unwrap();
+    assert_eq!(again.reset_secret(), second.reset_secret(), "kept over a restart");
+    let host = clock.new_host_id().unwrap();
+    let by_first = first.sign_host(&request().0, &host).unwrap();
+    let by_second = second.sign_host(&request().0, &host).unwrap();
+    assert_eq!(by_first.root, by_second.root);
+    assert_ne!(by_first.chain[1], by_second.chain[1]);
+    assert!(matches!(
+        issue(&out, &dir.path().join("third"), "ctl-3", &clock),
+        Err(PkiError::NoRootKey { .. })
+    ));
+}
+
+#[test]
+fn an_issued_authority_says_in_time_that_it_ends_and_is_taken_up_from_new_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(NOW);
+    authority(dir.path(), &clock);
+    let out = issued(dir.path(), &clock);
+    let second = Authority::open(&out, clock.clone(), HOST_SECS).unwrap();
+    assert!(!second.left().unwrap().by_hand);
+    let secs = |secs| std::time::Duration::from_secs(secs);
+    clock.advance(secs(ISSUING_SECS - 3600));
+    assert!(!second.renew_issuing().unwrap());
+    let left = second.left().unwrap();
+    assert!(left.by_hand && left.secs <= 3600, "{left:?}");
+    let host = clock.new_host_id().unwrap();
+    let signed = second.sign_host(&request().0, &host).unwrap();
+    assert!(signed.expires_at <= clock.now().plus_secs(3600), "no longer than its signer");
+    clock.advance(secs(3601));
+    assert!(matches!(second.sign_host(&request().0, &host), Err(PkiError::IssuingEnded { .. })));
+    let Err(error) = Authority::open(&out, clock.clone(), HOST_SECS) else {
+        panic!("an authority that has ended was opened");
+    };
+    assert!(error.to_string().contains("pki issue --out"), "{error}");
+    // A person puts new files there; the running controller takes them up.
+    let fresh = dir.path().join("fresh");
+    issue(&dir.path().join("pki"), &fresh, "ctl-2", &clock).unwrap();
+    for name in ["issuing.key", "issuing.crt"] {
+        std::fs::copy(fresh.join(name), out.join(name)).unwrap();
+    }
+    assert!(second.renew_issuing().unwrap());
+    assert!(!second.left().unwrap().by_hand);
+    second.sign_host(&request().0, &host).unwrap();
+}
+
+#[test]
+fn files_of_two_installations_do_not_go_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(NOW);
+    authority(dir.path(), &clock);
+    let out = issued(dir.path(), &clock);
+    let other = dir.path().join("other");
+    Authority::open(&other, clock.clone(), HOST_SECS).unwrap();
+    std::fs::copy(other.join("root.crt"), out.join("root.crt")).unwrap();
+    assert!(matches!(Authority::open(&out, clock, HOST_SECS), Err(PkiError::OtherRoot { .. })));
 }
 
 #[test]

@@ -161,7 +161,7 @@ fn unseen(job: &Job, mut after: Job, now: Micros) -> Amended {
     let Some(state) = job.state.apply(happened) else { return Amended::Refused };
     after.state = state;
     // It has begun nowhere unless an earlier attempt did: its time to live counts as before.
-    if job.outcome.is_none() {
+    if job.is_first_begun() {
         after.started_at = None;
     }
     after.reason = cancelled.then(|| reason::CANCELLED.to_owned());
@@ -186,32 +186,50 @@ impl Operation for Amend {
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<Vec<bool>>, Failure> {
-        let ids = jobs::json_ids(self.attempts.iter().map(|one| &one.job));
-        let mut rows = jobs::load(tx, ids).await?;
-        let mut answers = Vec::with_capacity(self.attempts.len());
-        let mut changed: Vec<(Job, (JobState, u32))> = Vec::new();
-        let mut events = Vec::new();
-        for attempt in &self.attempts {
-            let Some(row) = current(rows.get_mut(&attempt.job), attempt) else {
-                answers.push(false);
-                continue;
-            };
-            match amend(self.amendment, &row.job, self.now) {
-                Amended::Refused => answers.push(false),
-                Amended::Same => answers.push(true),
-                Amended::Changed(after, told) => {
-                    changed.push(((*after).clone(), (row.job.state, row.job.attempt)));
-                    row.job = *after;
-                    events.extend(told);
-                    answers.push(true);
-                }
+        apply(tx, self.amendment, &self.attempts, self.now).await
+    }
+}
+
+/// Marks attempts as unknown within a unit; answers as [`Store::mark_unknown`] does.
+pub(super) async fn unknown(
+    tx: &mut Tx<'_>,
+    attempts: &[AttemptRef],
+    now: Micros,
+) -> Result<Done<Vec<bool>>, Failure> {
+    apply(tx, Amendment::Unknown, attempts, now).await
+}
+
+async fn apply(
+    tx: &mut Tx<'_>,
+    amendment: Amendment,
+    attempts: &[AttemptRef],
+    now: Micros,
+) -> Result<Done<Vec<bool>>, Failure> {
+    let ids = jobs::json_ids(attempts.iter().map(|one| &one.job));
+    let mut rows = jobs::load(tx, ids).await?;
+    let mut answers = Vec::with_capacity(attempts.len());
+    let mut changed: Vec<(Job, (JobState, u32))> = Vec::new();
+    let mut events = Vec::new();
+    for attempt in attempts {
+        let Some(row) = current(rows.get_mut(&attempt.job), attempt) else {
+            answers.push(false);
+            continue;
+        };
+        match amend(amendment, &row.job, now) {
+            Amended::Refused => answers.push(false),
+            Amended::Same => answers.push(true),
+            Amended::Changed(after, told) => {
+                changed.push(((*after).clone(), (row.job.state, row.job.attempt)));
+                row.job = *after;
+                events.extend(told);
+                answers.push(true);
             }
         }
-        let updates: Vec<Update<'_>> =
-            changed.iter().map(|(job, was)| Update { job, was: *was }).collect();
-        jobs::update(tx, &updates).await?;
-        Ok(Done { reply: answers, events })
     }
+    let updates: Vec<Update<'_>> =
+        changed.iter().map(|(job, was)| Update { job, was: *was }).collect();
+    jobs::update(tx, &updates).await?;
+    Ok(Done { reply: answers, events })
 }
 
 /// The row, if the attempt is its job's and runs.

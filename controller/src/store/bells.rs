@@ -1,4 +1,4 @@
-//! What is told of each commit here; commits of other controllers are not told.
+//! What is told of each commit: of this process's own at once, of other controllers' by the doorbell.
 
 use tokio::sync::watch;
 

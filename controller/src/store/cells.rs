@@ -194,6 +194,16 @@ impl Cells<'_> {
         serde_json::from_str(&self.text()?).map_err(|_| Failure::unreadable("a broken document"))
     }
 
+    /// A document that is only handed on; null where it is broken, which no document is.
+    pub(super) fn json_or_null(&mut self) -> Result<serde_json::Value, Failure> {
+        Ok(serde_json::from_str(&self.text()?).unwrap_or_default())
+    }
+
+    /// The same, where there may be none.
+    pub(super) fn opt_json_or_none(&mut self) -> Result<Option<serde_json::Value>, Failure> {
+        Ok(self.opt_text()?.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
     pub(super) fn opt_json<T: serde::de::DeserializeOwned>(
         &mut self,
     ) -> Result<Option<T>, Failure> {

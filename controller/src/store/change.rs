@@ -1,22 +1,29 @@
 //! Writing what was decided.
 
+use hostler_protocol::id::BatchId;
+
 use super::db::Tx;
 use super::error::Failure;
-use super::{environments, hosts, jobs, sites, tokens};
-use crate::domain::Change;
+use super::{batches, environments, hosts, jobs, refreshes, sites, stacks, tokens};
+use crate::domain::{Change, Target};
 
-/// Writes changes in their order, runs of job updates and of new jobs as one statement each.
+/// Writes changes in their order, runs of job updates, of new jobs and of
+/// targets as one statement each.
 pub(super) async fn apply(tx: &mut Tx<'_>, changes: &[Change]) -> Result<(), Failure> {
     let mut rest = changes;
     while let Some((first, others)) = rest.split_first() {
         let updates: Vec<jobs::Update<'_>> = rest.iter().map_while(update).collect();
         let queued: Vec<_> = rest.iter().map_while(enqueue).collect();
+        let targets: Vec<_> = rest.iter().map_while(target).collect();
         if !updates.is_empty() {
             jobs::update(tx, &updates).await?;
             rest = &rest[updates.len()..];
         } else if !queued.is_empty() {
             jobs::insert(tx, &queued).await?;
             rest = &rest[queued.len()..];
+        } else if !targets.is_empty() {
+            batches::update_targets(tx, &targets).await?;
+            rest = &rest[targets.len()..];
         } else {
             one(tx, first).await?;
             rest = others;
@@ -37,6 +44,10 @@ fn enqueue(change: &Change) -> Option<&crate::domain::NewJob> {
     if let Change::EnqueueJob(new) = change { Some(new) } else { None }
 }
 
+fn target(change: &Change) -> Option<(&BatchId, &Target)> {
+    if let Change::UpdateTarget(batch, target) = change { Some((batch, target)) } else { None }
+}
+
 async fn one(tx: &mut Tx<'_>, change: &Change) -> Result<(), Failure> {
     match change {
         Change::InsertSite(site) => sites::insert(tx, site).await,
@@ -55,6 +66,18 @@ async fn one(tx: &mut Tx<'_>, change: &Change) -> Result<(), Failure> {
         Change::InsertApiToken(token) => tokens::insert_api(tx, token).await,
         Change::UpdateApiToken(token) => tokens::update_api(tx, token).await,
         Change::RecordIdempotency(record) => tokens::record(tx, record).await,
+        Change::InsertBatch(batch, targets) => batches::insert(tx, batch, targets).await,
+        Change::UpdateBatch(batch) => batches::update(tx, batch).await,
+        Change::UpdateTarget(batch, target) => {
+            batches::update_targets(tx, &[(batch, target)]).await
+        }
+        Change::InsertRefresh(refresh) => refreshes::insert(tx, refresh).await,
+        Change::UpdateRefresh(refresh) => refreshes::update(tx, refresh).await,
+        Change::PutDesiredState(state) => refreshes::put_state(tx, state).await,
+        Change::PutStacks(put) => stacks::put(tx, put).await,
+        Change::DeleteStack(id) => stacks::delete(tx, id).await,
+        Change::PutStackHosts(rows) => stacks::put_hosts(tx, rows).await,
+        Change::DeleteStackHost(stack, host) => stacks::delete_host(tx, stack, host).await,
         Change::EnqueueJob(new) => jobs::insert(tx, &[new]).await.map(|_| ()),
         Change::UpdateJob { job, was } => {
             jobs::update(tx, &[jobs::Update { job, was: *was }]).await

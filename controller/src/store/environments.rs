@@ -9,22 +9,41 @@ use super::read::List;
 use super::types::{EnvironmentFilter, Page, Paged};
 use super::{Store, StoreError};
 use crate::domain::environment::redis_server;
-use crate::domain::{CacheFlag, Environment, EnvironmentState};
+use crate::domain::{CacheFlag, Environment, EnvironmentState, Labels};
 
 pub(super) const COLUMNS: &str = "e.id, e.site_id, e.host_id, e.state, e.doc, \
     e.fastcgi_desired, e.fastcgi_applied, e.fastcgi_applied_at, e.fastcgi_last_error, \
     e.redis_desired, e.redis_applied, e.redis_applied_at, e.redis_last_error, \
-    e.version, e.created_at, e.updated_at";
+    e.labels, e.version, e.created_at, e.updated_at";
 
 pub(super) fn read(row: &mut Cells<'_>) -> Result<Environment, Failure> {
+    let id = row.parsed()?;
+    rest(row, id)
+}
+
+/// As [`read`], but a row that cannot be read is told by its id: it must not keep every other
+/// environment's jobs from going on.
+pub(super) fn read_or_id(
+    row: &mut Cells<'_>,
+) -> Result<(EnvironmentId, Option<Environment>), Failure> {
+    let id: EnvironmentId = row.parsed()?;
+    let read = rest(row, id.clone());
+    if let Err(failure) = &read {
+        tracing::error!(environment.id = %id, ?failure, "an environment cannot be read");
+    }
+    Ok((id, read.ok()))
+}
+
+fn rest(row: &mut Cells<'_>, id: EnvironmentId) -> Result<Environment, Failure> {
     Ok(Environment {
-        id: row.parsed()?,
+        id,
         site_id: row.parsed()?,
         host_id: row.parsed()?,
         state: row.named("environment state", EnvironmentState::parse)?,
         doc: row.json()?,
         fastcgi: flag(row)?,
         redis: flag(row)?,
+        labels: row.json()?,
         version: row.int()?,
         created_at: row.at()?,
         updated_at: row.at()?,
@@ -42,6 +61,12 @@ fn flag(row: &mut Cells<'_>) -> Result<Option<CacheFlag>, Failure> {
         applied_at,
         last_error,
     }))
+}
+
+/// Labels as their column holds them.
+pub(super) fn labels(labels: &Labels) -> Value<'static> {
+    // Texts and their texts: nothing here can fail to be written.
+    serde_json::to_string(labels).unwrap_or_default().into()
 }
 
 /// What a change may write, from `$2` on (`$1` is the id).
@@ -65,20 +90,21 @@ fn values(environment: &Environment) -> Result<Vec<Value<'_>>, Failure> {
         values.push(flag.and_then(|flag| flag.applied_at).into());
         values.push(flag.and_then(|flag| flag.last_error.as_ref()).map(|e| e.to_string()).into());
     }
+    values.push(labels(&environment.labels));
     Ok(values)
 }
 
 pub(super) async fn insert(tx: &mut Tx<'_>, environment: &Environment) -> Result<(), Failure> {
     let mut values = values(environment)?;
-    values.push(environment.site_id.as_str().into());
     values.push(environment.host_id.as_str().into());
+    values.push(environment.site_id.as_str().into());
     values.push(environment.created_at.into());
     tx.execute(
         "INSERT INTO environments (id, state, name, doc, redis_server, version, updated_at, \
          fastcgi_desired, fastcgi_applied, fastcgi_applied_at, fastcgi_last_error, \
          redis_desired, redis_applied, redis_applied_at, redis_last_error, \
-         site_id, host_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, \
-         $12, $13, $14, $15, $16, $17, $18)",
+         labels, host_id, site_id, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+         $11, $12, $13, $14, $15, $16, $17, $18, $19)",
         &values,
     )
     .await?;
@@ -94,7 +120,8 @@ pub(super) async fn update(tx: &mut Tx<'_>, environment: &Environment) -> Result
             "UPDATE environments SET state = $2, name = $3, doc = $4, redis_server = $5, \
              version = $6, updated_at = $7, fastcgi_desired = $8, fastcgi_applied = $9, \
              fastcgi_applied_at = $10, fastcgi_last_error = $11, redis_desired = $12, \
-             redis_applied = $13, redis_applied_at = $14, redis_last_error = $15, host_id = $16 \
+             redis_applied = $13, redis_applied_at = $14, redis_last_error = $15, labels = $16, \
+             host_id = $17 \
              WHERE id = $1 AND version = $6 - 1",
             &values,
         )

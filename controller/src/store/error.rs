@@ -35,6 +35,15 @@ pub enum StoreError {
         "the database has schema version {found}, this controller knows {known}: upgrade the controller"
     )]
     SchemaNewer { found: i64, known: i64 },
+    /// The database was written by an older controller, and others may still be at work on it.
+    #[error(
+        "the database has schema version {found}, this controller needs {known}: stop every \
+         controller of the older build, then run `hostler-controller migrate` once with this build"
+    )]
+    SchemaOlder { found: i64, known: i64 },
+    /// The schema is not changed under them.
+    #[error("controllers of an older build still serve this database ({names}): stop them first")]
+    OldersServe { names: String },
     /// No connection, or none free in time.
     #[error("{operation}: the database cannot be reached")]
     Unreachable {
@@ -89,6 +98,9 @@ pub enum StoreError {
     /// The host is not there, or is revoked.
     #[error("{operation}: no such host is enrolled")]
     NoHost { operation: &'static str },
+    /// Two agents show the host's identity: neither is let in until a person has revoked it.
+    #[error("{operation}: the host is held, since two agents show its identity")]
+    HostHeld { operation: &'static str },
     /// A defect of the controller; its log has the panic. Nothing was written.
     #[error("{operation}: the controller failed; its log has more")]
     Defect { operation: &'static str },
@@ -116,9 +128,12 @@ impl StoreError {
             | Self::Closed { .. } => true,
             Self::Migrate { .. }
             | Self::SchemaNewer { .. }
+            | Self::SchemaOlder { .. }
+            | Self::OldersServe { .. }
             | Self::Unreadable { .. }
             | Self::Taken { .. }
             | Self::NoHost { .. }
+            | Self::HostHeld { .. }
             | Self::Defect { .. }
             | Self::Database { .. } => false,
         }
@@ -143,9 +158,12 @@ impl StoreError {
             | Self::Closed { .. }
             | Self::Migrate { .. }
             | Self::SchemaNewer { .. }
+            | Self::SchemaOlder { .. }
+            | Self::OldersServe { .. }
             | Self::Unreadable { .. }
             | Self::Taken { .. }
             | Self::NoHost { .. }
+            | Self::HostHeld { .. }
             | Self::Defect { .. }
             | Self::Database { .. } => "the database cannot be reached now; try again",
         }
@@ -170,6 +188,7 @@ pub(super) enum Failure {
     Overtaken,
     Unreadable(String),
     NoHost,
+    HostHeld,
     /// The decision said no, before anything was written.
     Refused(Refusal),
     Closed,
@@ -212,6 +231,7 @@ impl Failure {
             Self::Sql(_)
             | Self::Unreadable(_)
             | Self::NoHost
+            | Self::HostHeld
             | Self::Refused(_)
             | Self::Closed
             | Self::Panicked => false,
@@ -225,6 +245,7 @@ impl Failure {
             Self::Overtaken => StoreError::Overtaken { operation, attempts: 1 },
             Self::Unreadable(what) => StoreError::Unreadable { operation, what },
             Self::NoHost => StoreError::NoHost { operation },
+            Self::HostHeld => StoreError::HostHeld { operation },
             // Only `transact` has refusals, and it takes them out before.
             Self::Refused(refusal) => StoreError::Unreadable { operation, what: refusal.message },
             Self::Closed => StoreError::Closed { operation },

@@ -8,7 +8,7 @@ use super::{Store, StoreError};
 use crate::domain::{Event, EventKind, Micros, NewEvent, Subject};
 
 const COLUMNS: &[&str] =
-    &["at:i", "kind", "site_id", "environment_id", "host_id", "job_id", "document"];
+    &["at:i", "kind", "site_id", "environment_id", "host_id", "job_id", "stack_id", "document"];
 
 /// Appends events and answers the newest event's `seq`. On PostgreSQL the counter's row stays
 /// locked until the commit, so this has to be the unit's last statement: `seq` then grows in
@@ -21,9 +21,9 @@ pub(super) async fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64, 
     let rows = json_rows(events.iter().map(row));
     let source = tx.dialect().source(1, COLUMNS);
     let insert = "INSERT INTO events \
-        (seq, at, kind, site_id, environment_id, host_id, job_id, document) SELECT";
-    let cells =
-        "v.ordinal, v.at, v.kind, v.site_id, v.environment_id, v.host_id, v.job_id, v.document";
+        (seq, at, kind, site_id, environment_id, host_id, job_id, stack_id, document) SELECT";
+    let cells = "v.ordinal, v.at, v.kind, v.site_id, v.environment_id, v.host_id, v.job_id, v.stack_id, \
+         v.document";
     let last = match tx.dialect() {
         Dialect::Sqlite => {
             let sql = format!("{insert} $2 + {cells} FROM {source}");
@@ -54,7 +54,7 @@ pub(super) async fn append(tx: &mut Tx<'_>, events: &[NewEvent]) -> Result<i64, 
 }
 
 fn row(event: &NewEvent) -> [Value<'_>; COLUMNS.len()] {
-    let Subject { site, environment, host, job } = &event.subject;
+    let Subject { site, environment, host, job, stack } = &event.subject;
     [
         event.at.into(),
         event.kind.as_str().into(),
@@ -62,6 +62,7 @@ fn row(event: &NewEvent) -> [Value<'_>; COLUMNS.len()] {
         environment.as_ref().map(|id| id.as_str()).into(),
         host.as_ref().map(|id| id.as_str()).into(),
         job.as_ref().map(|id| id.as_str()).into(),
+        stack.as_ref().map(|id| id.as_str()).into(),
         (&event.document).into(),
     ]
 }
@@ -89,6 +90,7 @@ fn read(row: &mut Cells<'_>) -> Result<Read, Failure> {
         environment: row.opt_parsed()?,
         host: row.opt_parsed()?,
         job: row.opt_parsed()?,
+        stack: row.opt_parsed()?,
     };
     let event = NewEvent { at, kind, subject, document: row.json()? };
     Ok(Read::Known(Box::new(Event { seq, event })))
@@ -158,16 +160,17 @@ async fn page(
     limit: u32,
     filter: &EventFilter,
 ) -> Result<Vec<Read>, Failure> {
-    let mut sql = "SELECT seq, at, kind, site_id, environment_id, host_id, job_id, document \
-                   FROM events WHERE seq > $1"
+    let mut sql = "SELECT seq, at, kind, site_id, environment_id, host_id, job_id, stack_id, \
+                   document FROM events WHERE seq > $1"
         .to_owned();
     let mut params = vec![Value::from(after)];
-    let EventFilter { job, environment, host, site } = filter;
+    let EventFilter { job, environment, host, site, stack } = filter;
     for (column, id) in [
         ("job_id", job.as_ref().map(|id| id.as_str())),
         ("environment_id", environment.as_ref().map(|id| id.as_str())),
         ("host_id", host.as_ref().map(|id| id.as_str())),
         ("site_id", site.as_ref().map(|id| id.as_str())),
+        ("stack_id", stack.as_ref().map(|id| id.as_str())),
     ] {
         if let Some(id) = id {
             params.push(id.into());

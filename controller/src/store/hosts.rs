@@ -4,6 +4,7 @@ use hostler_protocol::id::HostId;
 
 use super::cells::Cells;
 use super::db::{Tx, Value, params};
+use super::environments::labels;
 use super::error::Failure;
 use super::read::List;
 use super::types::{Page, Paged};
@@ -14,7 +15,7 @@ pub(super) const COLUMNS: &str = "h.id, h.name, h.state, h.key_sha256, \
     h.certificate_expires_at, h.facts, h.agent_build, h.last_seen_at, \
     (SELECT count(*) FROM host_sessions p WHERE p.host_id = h.id), h.created_at, h.revoked_at, \
     h.revoked_as, h.candidate_key_sha256, h.candidate_expires_at, h.certificate_renewed_at, \
-    h.recoveries, h.recovered_at, h.clock_skew_ms";
+    h.recoveries, h.recovered_at, h.clock_skew_ms, h.labels, h.held_at";
 
 pub(super) fn read(row: &mut Cells<'_>) -> Result<Host, Failure> {
     let host = Host {
@@ -35,6 +36,8 @@ pub(super) fn read(row: &mut Cells<'_>) -> Result<Host, Failure> {
         recoveries: row.u32()?,
         recovered_at: row.opt_at()?,
         clock_skew_ms: row.opt_int()?,
+        labels: row.json()?,
+        held_at: row.opt_at()?,
     };
     Ok(host)
 }
@@ -61,6 +64,7 @@ fn values(host: &Host) -> Vec<Value<'_>> {
         host.recoveries.into(),
         host.recovered_at.into(),
         host.clock_skew_ms.into(),
+        labels(&host.labels),
     ]
 }
 
@@ -71,8 +75,8 @@ pub(super) async fn insert(tx: &mut Tx<'_>, host: &Host) -> Result<(), Failure> 
         "INSERT INTO hosts (id, name, state, key_sha256, certificate_expires_at, facts, \
          agent_build, last_seen_at, revoked_at, revoked_as, candidate_key_sha256, \
          candidate_expires_at, certificate_renewed_at, recoveries, recovered_at, clock_skew_ms, \
-         created_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)",
+         labels, created_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
         &values,
     )
     .await?;
@@ -86,7 +90,7 @@ pub(super) async fn update(tx: &mut Tx<'_>, host: &Host) -> Result<(), Failure> 
              certificate_expires_at = $5, facts = $6, agent_build = $7, last_seen_at = $8, \
              revoked_at = $9, revoked_as = $10, candidate_key_sha256 = $11, \
              candidate_expires_at = $12, certificate_renewed_at = $13, recoveries = $14, \
-             recovered_at = $15, clock_skew_ms = $16 WHERE id = $1",
+             recovered_at = $15, clock_skew_ms = $16, labels = $17 WHERE id = $1",
             &values(host),
         )
         .await?;

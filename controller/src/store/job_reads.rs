@@ -3,7 +3,7 @@
 use hostler_protocol::id::{HostId, JobId};
 
 use super::db::params;
-use super::jobs::{json_hosts, read_job, select};
+use super::jobs::{json_hosts, known_types, read_job, select};
 use super::read::{List, cut, rows};
 use super::types::{AttemptRef, HostAttempt, JobFilter, Page, Paged, WaitsFor};
 use super::{Store, StoreError};
@@ -39,9 +39,14 @@ impl Store {
                 .with("j.state", filter.state.map(JobState::as_str))
                 .with("j.job_type", filter.job_type.map(|kind| kind.as_str()))
                 .with("j.environment_id", filter.environment.as_ref().map(|id| id.as_str()))
+                .with("j.stack_id", filter.stack.as_ref().map(|id| id.as_str()))
                 .with("j.host_id", filter.host.as_ref().map(|id| id.as_str()))
                 .with("j.site_id", filter.site.as_ref().map(|id| id.as_str()))
-                .with("j.parent_id", filter.parent.as_ref().map(|id| id.as_str()));
+                .with("j.parent_id", filter.parent.as_ref().map(|id| id.as_str()))
+                .within(
+                    "j.id IN (SELECT t.job_id FROM batch_targets t WHERE t.batch_id = ?)",
+                    filter.batch.as_ref().map(|id| id.as_str()),
+                );
             let (sql, params) = list.page(page.after.as_deref(), limit + 1);
             found.extend(self.read_all("jobs", sql, &params, read_job).await?);
         }
@@ -72,12 +77,16 @@ impl Store {
         self.read_all("running_on", sql, params![host.as_str()], read_job).await
     }
 
-    /// Jobs that run anywhere, oldest first.
+    /// Jobs that run anywhere, oldest first, but for those of a type only a newer build knows.
     ///
     /// # Errors
     /// [`StoreError`] when the database does not answer.
     pub async fn running_all(&self) -> Result<Vec<Job>, StoreError> {
-        let sql = format!("{} WHERE j.state = 'running' ORDER BY j.position", select("jobs j"));
+        let sql = format!(
+            "{} WHERE j.state = 'running' AND j.job_type IN ({}) ORDER BY j.position",
+            select("jobs j"),
+            known_types()
+        );
         self.read_all("running_all", sql, &[], read_job).await
     }
 
@@ -110,7 +119,8 @@ impl Store {
              JOIN job_lanes e ON e.lane = l.lane AND e.job_id <> l.job_id \
              JOIN jobs b ON b.id = e.job_id \
              WHERE l.job_id = $1 AND (b.state = 'running' \
-                OR (b.state IN ('queued', 'held') AND e.position < l.position)) \
+                OR (b.state IN ('queued', 'held') AND COALESCE(b.reason, '') <> 'QUARANTINED' \
+                AND e.position < l.position)) \
              ORDER BY e.position";
         self.read_all("waiting_for", sql, params![job.as_str()], |row| {
             let job = row.parsed()?;

@@ -11,7 +11,8 @@ use super::error::Failure;
 use crate::domain::{Job, JobState, NewJob};
 
 /// The table's columns in the order [`read`] takes them, the outcome aside.
-pub(super) const NAMES: &str = "id, position, job_type, template, host_id, site_id, environment_id, state, \
+pub(super) const NAMES: &str = "id, position, job_type, template, host_id, site_id, environment_id, stack_id, \
+    state, \
     reason, priority, may_pass_waiting, request, attempt, failures, crashes, timeout_secs, \
     run_after, expires_at, created_at, started_at, accepted_at, cancel_requested_at, \
     finished_at, lease, request_id, retry_of, parent_id, executor, progress_seen";
@@ -39,6 +40,11 @@ pub(super) fn is(table: &str, state: JobState) -> String {
     format!("{table}.state || '' = '{}'", state.as_str())
 }
 
+/// The job types this build knows, for an `IN`: a job of another is left to the build that does.
+pub(super) fn known_types() -> String {
+    JobType::ALL.map(|known| format!("'{}'", known.as_str())).join(", ")
+}
+
 /// Everything in the row of a job.
 #[derive(Debug, Clone)]
 pub(super) struct JobRow {
@@ -58,11 +64,13 @@ pub(super) fn read(row: &mut Cells<'_>) -> Result<JobRow, Failure> {
         host_id: row.parsed()?,
         site_id: row.opt_parsed()?,
         environment_id: row.opt_parsed()?,
+        stack_id: row.opt_parsed()?,
         state: row.named("job state", JobState::parse)?,
         reason: row.opt_text()?,
         priority: i32::try_from(row.int()?).map_err(|_| Failure::unreadable("a priority"))?,
         may_pass_waiting: row.bool()?,
-        request: row.json()?,
+        // One that is broken must not keep every other job of the slice from being read.
+        request: row.json_or_null()?,
         attempt: row.u32()?,
         failures: row.u32()?,
         crashes: row.u32()?,
@@ -83,7 +91,7 @@ pub(super) fn read(row: &mut Cells<'_>) -> Result<JobRow, Failure> {
     };
     let progress_seen = row.int()?;
     let settled_attempt = row.opt_int()?;
-    job.outcome = row.opt_json()?;
+    job.outcome = row.opt_json_or_none()?;
     Ok(JobRow { job, progress_seen, settled_attempt })
 }
 
@@ -163,6 +171,7 @@ const INSERTED: &[&str] = &[
     "host_id",
     "site_id",
     "environment_id",
+    "stack_id",
     "priority:i",
     "may_pass_waiting:i",
     "request",
@@ -248,6 +257,7 @@ fn inserted(job: &Job, position: i64) -> [Value<'_>; INSERTED.len()] {
         job.host_id.as_str().into(),
         job.site_id.as_ref().map(|id| id.as_str()).into(),
         job.environment_id.as_ref().map(|id| id.as_str()).into(),
+        job.stack_id.as_ref().map(|id| id.as_str()).into(),
         job.priority.into(),
         job.may_pass_waiting.into(),
         (&job.request).into(),

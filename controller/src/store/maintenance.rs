@@ -6,12 +6,12 @@ use hostler_protocol::job::{Code, JobError, Outcome, OutcomeState};
 use serde_json::json;
 
 use super::cells::Cells;
-use super::db::{Tx, params};
+use super::db::{Dialect, Tx, params};
 use super::error::Failure;
 use super::jobs::{self, JobRow, Update};
 use super::types::QueueStats;
 use super::unit::{Done, Operation};
-use super::{Store, StoreError, events};
+use super::{Store, StoreError, batches, events, refreshes};
 use crate::domain::decide::job::event;
 use crate::domain::job::{JobEvent, reason};
 use crate::domain::{EventKind, Job, JobState, Micros};
@@ -73,6 +73,22 @@ impl Store {
         self.commit(Sweep::Tokens { before }).await
     }
 
+    /// Forgets batches (at most `limit`) that ended before a time, with their targets.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is written then.
+    pub async fn prune_batches(&self, before: Micros, limit: u32) -> Result<u64, StoreError> {
+        self.commit(Sweep::Batches { before, limit }).await
+    }
+
+    /// Forgets looks at the config repository (at most `limit`) that ended before a time.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is written then.
+    pub async fn prune_refreshes(&self, before: Micros, limit: u32) -> Result<u64, StoreError> {
+        self.commit(Sweep::Refreshes { before, limit }).await
+    }
+
     /// The queue in figures.
     ///
     /// # Errors
@@ -108,6 +124,9 @@ fn count(row: &mut Cells<'_>) -> Result<u64, Failure> {
     u64::try_from(row.int()?).map_err(|_| Failure::unreadable("a negative count"))
 }
 
+/// An advisory lock's key.
+const SWEEP_LOCK: i64 = 0x686f_7374_6c65_7202;
+
 enum Sweep {
     Expire { now: Micros, limit: u32 },
     Archive { before: Micros, limit: u32 },
@@ -115,6 +134,8 @@ enum Sweep {
     Events { before: Micros, keep_min: u32, limit: u32 },
     Idempotency { before: Micros },
     Tokens { before: Micros },
+    Batches { before: Micros, limit: u32 },
+    Refreshes { before: Micros, limit: u32 },
 }
 
 impl Operation for Sweep {
@@ -128,10 +149,15 @@ impl Operation for Sweep {
             Self::Events { .. } => "prune_events",
             Self::Idempotency { .. } => "prune_idempotency",
             Self::Tokens { .. } => "prune_tokens",
+            Self::Batches { .. } => "prune_batches",
+            Self::Refreshes { .. } => "prune_refreshes",
         }
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<u64>, Failure> {
+        if !alone(tx).await? {
+            return Ok(Done::silent(0));
+        }
         match self {
             Self::Expire { now, limit } => expire(tx, *now, *limit).await,
             Self::Archive { before, limit } => archive(tx, *before, *limit).await,
@@ -150,19 +176,39 @@ impl Operation for Sweep {
                 let api = tx.execute(sql, params![*before]).await?;
                 Ok(Done::silent(enrolment + api))
             }
+            Self::Refreshes { before, limit } => {
+                refreshes::forget(tx, *before, *limit).await.map(Done::silent)
+            }
+            Self::Batches { before, limit } => {
+                batches::forget(tx, *before, *limit).await.map(Done::silent)
+            }
+        }
+    }
+}
+
+/// Of several controllers one sweeps at a time: the others' units would lock the same rows, or pass
+/// over them, and find nothing. The lock ends with the unit, so that no connection takes it along.
+async fn alone(tx: &mut Tx<'_>) -> Result<bool, Failure> {
+    match tx.dialect() {
+        Dialect::Sqlite => Ok(true),
+        Dialect::Postgres => {
+            let sql = "SELECT pg_try_advisory_xact_lock($1)::int::bigint";
+            let taken = tx.fetch_one(sql, params![SWEEP_LOCK], |row| row.int()).await?;
+            Ok(taken == Some(1))
         }
     }
 }
 
 async fn expire(tx: &mut Tx<'_>, now: Micros, limit: u32) -> Result<Done<u64>, Failure> {
     let lock = match tx.dialect() {
-        super::db::Dialect::Sqlite => "",
-        super::db::Dialect::Postgres => " FOR UPDATE SKIP LOCKED",
+        Dialect::Sqlite => "",
+        Dialect::Postgres => " FOR UPDATE SKIP LOCKED",
     };
     let sql = format!(
         "{} WHERE j.state = 'queued' AND j.expires_at <= $1 AND j.started_at IS NULL \
-         ORDER BY j.id LIMIT $2{lock}",
-        jobs::select("jobs j")
+         AND j.job_type IN ({}) ORDER BY j.id LIMIT $2{lock}",
+        jobs::select("jobs j"),
+        jobs::known_types()
     );
     let found: Vec<JobRow> = tx.fetch_as(sql, params![now, limit], jobs::read).await?;
     let mut expired: Vec<(Job, (JobState, u32))> = Vec::with_capacity(found.len());

@@ -12,11 +12,15 @@
 //! * what is decided on a state is written only if that state still holds.
 
 mod amend;
+mod batches;
 mod bells;
+mod bundles;
 mod cells;
 mod change;
 mod claim;
+mod controllers;
 mod db;
+mod doorbell;
 mod environments;
 mod error;
 mod events;
@@ -24,13 +28,17 @@ mod hosts;
 mod job_reads;
 mod jobs;
 mod maintenance;
+mod memory;
 mod metrics;
 mod migrate;
 mod open;
 mod read;
+mod refreshes;
 mod sessions;
 mod settle;
 mod sites;
+mod stack_reads;
+mod stacks;
 mod tokens;
 mod transact;
 mod types;
@@ -46,12 +54,16 @@ use tokio::sync::watch;
 
 use bells::Bells;
 use db::{Dialect, Tx};
+use doorbell::Doorbell;
 use error::Failure;
 use unit::Operation;
 use writer::Writer;
 
+pub use controllers::{Ended, Entry, Peer};
 pub use error::{DatabaseUrlError, StoreError, TransactError};
+pub use memory::MemoryDatabase;
 pub use sessions::Opening;
+pub use stack_reads::StacksMark;
 pub use transact::Committed;
 pub use types::{
     AttemptRef, ClaimHost, Claimed, EnqueueAnswer, EnvironmentFilter, EventFilter, HostAttempt,
@@ -70,7 +82,7 @@ pub struct Store {
 #[derive(Clone)]
 enum Backend {
     Sqlite { writer: Writer, readers: SqlitePool },
-    Postgres { pool: PgPool },
+    Postgres { pool: PgPool, doorbell: Doorbell },
 }
 
 impl std::fmt::Debug for Store {
@@ -107,7 +119,10 @@ impl Store {
                 readers.close().await;
                 writer.close().await;
             }
-            Backend::Postgres { pool } => pool.close().await,
+            Backend::Postgres { pool, doorbell } => {
+                doorbell.close().await;
+                pool.close().await;
+            }
         }
     }
 
@@ -121,8 +136,9 @@ impl Store {
         answer.map(|_| ()).map_err(|failure| failure.named("ping"))
     }
 
-    /// Tells the newest event's `seq` after each commit here that appended events. Commits of other
-    /// controllers are not told.
+    /// Tells the newest event's `seq` after each commit here that appended events, and soon after
+    /// each commit of another controller, unless the doorbell between them fails: who has to know reads
+    /// the log from time to time in any case.
     #[must_use]
     pub fn committed(&self) -> watch::Receiver<i64> {
         self.bells.committed()
@@ -145,7 +161,7 @@ impl Store {
     async fn reader(&self, operation: &'static str) -> Result<Reader, StoreError> {
         let reader = match &self.backend {
             Backend::Sqlite { readers, .. } => readers.acquire().await.map(Reader::Sqlite),
-            Backend::Postgres { pool } => pool.acquire().await.map(Reader::Postgres),
+            Backend::Postgres { pool, .. } => pool.acquire().await.map(Reader::Postgres),
         };
         reader.map_err(|error| {
             if matches!(error, sqlx::Error::PoolClosed) {
@@ -160,9 +176,10 @@ impl Store {
     async fn unit<O: Operation>(&self, operation: O) -> Result<O::Reply, Failure> {
         match &self.backend {
             Backend::Sqlite { writer, .. } => writer.run(operation).await,
-            Backend::Postgres { pool } => {
+            Backend::Postgres { pool, doorbell } => {
                 let (reply, seq, work) = unit::run_on_postgres(pool, &operation).await?;
                 self.bells.tell(seq, work);
+                doorbell.ring(seq, work);
                 Ok(reply)
             }
         }

@@ -88,6 +88,16 @@ impl List {
         self
     }
 
+    /// Only rows of which this holds, a value standing for its one `?`, if there is a value.
+    pub(super) fn within(mut self, holds: &str, value: Option<&str>) -> Self {
+        if let Some(value) = value {
+            self.params.push(value.to_owned().into());
+            let place = format!("${}", self.params.len());
+            self.sql += &format!(" AND {}", holds.replacen('?', &place, 1));
+        }
+        self
+    }
+
     /// The statement and the parameters of one page.
     pub(super) fn page(mut self, after: Option<&str>, limit: u32) -> (String, Vec<Value<'static>>) {
         let (past, order) = if self.newest_first { ("<", "DESC") } else { (">", "ASC") };

@@ -3,27 +3,31 @@
 //! A host's epoch grows with each session and never comes twice, so that whoever acts on an old
 //! session acts on nothing.
 
-use hostler_protocol::id::{ControllerId, HostId};
+use hostler_protocol::id::{BootId, ControllerId, HostId};
 use serde_json::json;
 
-use super::db::{Tx, params};
+use super::db::{Dialect, Tx, Value, json_rows, params};
 use super::error::Failure;
 use super::unit::{Done, Operation};
-use super::{Store, StoreError};
-use crate::domain::{EventKind, Micros, NewEvent, Subject};
+use super::{AttemptRef, Store, StoreError, amend};
+use crate::domain::{EventKind, Lineage, Micros, NewEvent, Subject};
 
 impl Store {
     /// A host's session begins here; one that was open is replaced. The candidate key, if that is
     /// what was shown, is committed with it: the key before is worth nothing from then on.
-    /// Answers the session's epoch.
+    /// Answers the session's epoch. What the `Hello` proves of the host's processes is noted; if
+    /// two are alive the host is held from then on, and no session is open.
     ///
     /// # Errors
-    /// [`StoreError::NoHost`] if no such host is enrolled with that key, [`StoreError`] otherwise.
+    /// [`StoreError::NoHost`] if no such host is enrolled with that key, [`StoreError::HostHeld`],
+    /// [`StoreError`] otherwise.
     pub async fn session_open(&self, opening: Opening) -> Result<u64, StoreError> {
-        self.commit(opening).await
+        let epoch = self.commit(opening).await?;
+        epoch.ok_or(StoreError::HostHeld { operation: "session_open" })
     }
 
-    /// A session ends. False if the host's session is another one by now, which stays.
+    /// A session ends, and what runs on its host is unknown until the host says more. False if the
+    /// host's session is another one by now, which stays.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is written then.
@@ -49,6 +53,18 @@ impl Store {
         let sql = "SELECT host_id, epoch FROM host_sessions WHERE controller_id = $1";
         self.read_all("sessions_at", sql, params![controller.as_str()], |row| {
             Ok((row.parsed()?, u64::try_from(row.int()?).unwrap_or(0)))
+        })
+        .await
+    }
+
+    /// The epoch of a host's session, at whichever controller it is.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn session_of(&self, host: &HostId) -> Result<Option<u64>, StoreError> {
+        let sql = "SELECT epoch FROM host_sessions WHERE host_id = $1";
+        self.read_one("session_of", sql, params![host.as_str()], |row| {
+            Ok(u64::try_from(row.int()?).unwrap_or(0))
         })
         .await
     }
@@ -82,6 +98,10 @@ pub struct Opening {
     pub facts: serde_json::Value,
     pub build: String,
     pub clock_skew_ms: i64,
+    /// The agent's process.
+    pub boot: BootId,
+    /// In which epoch that process says it was last welcomed.
+    pub welcomed: Option<u64>,
     pub now: Micros,
 }
 
@@ -117,15 +137,53 @@ impl Opening {
     }
 }
 
+impl Opening {
+    /// Whether the host's lineage shows two agents with this session, which is added to it.
+    async fn is_one_of_two(&self, tx: &mut Tx<'_>, epoch: i64) -> Result<bool, Failure> {
+        let sql = "SELECT lineage FROM hosts WHERE id = $1";
+        let known =
+            tx.fetch_one(sql, params![self.host.as_str()], |row| row.json::<Lineage>()).await?;
+        let mut lineage = known.unwrap_or_default();
+        let epoch = u64::try_from(epoch).unwrap_or(0);
+        let two = lineage.open(&self.boot, self.welcomed, epoch);
+        let text = serde_json::to_string(&lineage).unwrap_or_default();
+        let held_at = two.then_some(self.now);
+        tx.execute(
+            "UPDATE hosts SET lineage = $2, held_at = $3 WHERE id = $1",
+            params![self.host.as_str(), text, held_at],
+        )
+        .await?;
+        Ok(two)
+    }
+
+    /// Lets neither of two agents in: the session that is open ends too.
+    async fn hold(&self, tx: &mut Tx<'_>, epoch: i64) -> Result<Done<Option<u64>>, Failure> {
+        let sql = "DELETE FROM host_sessions WHERE host_id = $1";
+        tx.execute(sql, params![self.host.as_str()]).await?;
+        let document = json!({ "epoch": epoch, "reason": "CLONED" });
+        let told = about(&self.host, EventKind::HostHeld, document, self.now);
+        Ok(Done { reply: None, events: vec![told] })
+    }
+}
+
 impl Operation for Opening {
-    type Reply = u64;
+    /// The epoch, unless the host is held with this session.
+    type Reply = Option<u64>;
 
     fn name(&self) -> &'static str {
         "session_open"
     }
 
-    async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<u64>, Failure> {
+    async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<Option<u64>>, Failure> {
+        let sql = "SELECT held_at FROM hosts WHERE id = $1 AND held_at IS NOT NULL";
+        let held = tx.fetch_one(sql, params![self.host.as_str()], |row| row.opt_at()).await?;
+        if held.is_some() {
+            return Err(Failure::HostHeld);
+        }
         let (epoch, renewed) = self.enter(tx).await?;
+        if self.is_one_of_two(tx, epoch).await? {
+            return self.hold(tx, epoch).await;
+        }
         tx.execute(
             "INSERT INTO host_sessions (host_id, controller_id, epoch, connected_at) \
              VALUES ($1, $2, $3, $4) ON CONFLICT (host_id) DO UPDATE SET \
@@ -146,11 +204,11 @@ impl Operation for Opening {
             events.push(about(&self.host, EventKind::HostCertificateRenewed, document, self.now));
         }
         events.push(about(&self.host, EventKind::HostConnected, document, self.now));
-        Ok(Done { reply: u64::try_from(epoch).unwrap_or(0), events })
+        Ok(Done { reply: u64::try_from(epoch).ok(), events })
     }
 }
 
-enum Which {
+pub(super) enum Which {
     One(HostId, i64),
     Controller(ControllerId),
     All,
@@ -169,39 +227,66 @@ impl Operation for Close {
     }
 
     async fn run(&self, tx: &mut Tx<'_>) -> Result<Done<u64>, Failure> {
-        let sql = "DELETE FROM host_sessions";
-        let read = |row: &mut super::cells::Cells<'_>| Ok((row.parsed::<HostId>()?, row.int()?));
-        let closed = match &self.which {
-            Which::One(host, epoch) => {
-                tx.fetch_as(
-                    format!("{sql} WHERE host_id = $1 AND epoch = $2 RETURNING host_id, epoch"),
-                    params![host.as_str(), *epoch],
-                    read,
-                )
-                .await?
-            }
-            Which::Controller(id) => {
-                tx.fetch_as(
-                    format!("{sql} WHERE controller_id = $1 RETURNING host_id, epoch"),
-                    params![id.as_str()],
-                    read,
-                )
-                .await?
-            }
-            Which::All => tx.fetch_as(format!("{sql} RETURNING host_id, epoch"), &[], read).await?,
-        };
-        let mut events = Vec::with_capacity(closed.len());
-        for (host, epoch) in &closed {
-            tx.execute(
-                "UPDATE hosts SET last_seen_at = $2 WHERE id = $1",
-                params![host.as_str(), self.now],
-            )
-            .await?;
-            let document = json!({ "epoch": epoch });
-            events.push(about(host, EventKind::HostDisconnected, document, self.now));
+        let Done { reply: closed, mut events } = close(tx, &self.which, self.now).await?;
+        if let Which::One(..) = self.which {
+            // In this unit, or another controller could hear from the host that an attempt goes on
+            // before it is called unknown here.
+            let running = running(tx, &closed).await?;
+            events.extend(amend::unknown(tx, &running, self.now).await?.events);
         }
         Ok(Done { reply: u64::try_from(closed.len()).unwrap_or(0), events })
     }
+}
+
+/// What runs on hosts whose sessions were closed.
+pub(super) async fn running(
+    tx: &mut Tx<'_>,
+    closed: &[(HostId, i64)],
+) -> Result<Vec<AttemptRef>, Failure> {
+    if closed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let source = tx.dialect().source(1, &["host"]);
+    let sql = format!(
+        "SELECT id, attempt FROM jobs WHERE state = 'running' \
+         AND host_id IN (SELECT v.host FROM {source}) ORDER BY id"
+    );
+    let hosts = json_rows(closed.iter().map(|(host, _)| [host.as_str().into()]));
+    tx.fetch_as(sql, &[hosts], |row| Ok(AttemptRef { job: row.parsed()?, attempt: row.u32()? }))
+        .await
+}
+
+/// Ends sessions within a unit; answers their hosts and epochs.
+pub(super) async fn close(
+    tx: &mut Tx<'_>,
+    which: &Which,
+    now: Micros,
+) -> Result<Done<Vec<(HostId, i64)>>, Failure> {
+    let (condition, values): (_, Vec<Value<'_>>) = match which {
+        Which::One(host, epoch) => {
+            ("WHERE host_id = $1 AND epoch = $2", vec![host.as_str().into(), (*epoch).into()])
+        }
+        Which::Controller(id) => ("WHERE controller_id = $1", vec![id.as_str().into()]),
+        Which::All => ("", Vec::new()),
+    };
+    if tx.dialect() == Dialect::Postgres {
+        // Hosts before their sessions, as whoever opens one does: else the two wait for each other.
+        let sql = format!(
+            "SELECT id FROM hosts WHERE id IN (SELECT host_id FROM host_sessions {condition}) \
+             ORDER BY id FOR UPDATE"
+        );
+        tx.execute(sql, &values).await?;
+    }
+    let sql = format!("DELETE FROM host_sessions {condition} RETURNING host_id, epoch");
+    let closed = tx.fetch_as(sql, &values, |row| Ok((row.parsed::<HostId>()?, row.int()?))).await?;
+    let mut events = Vec::with_capacity(closed.len());
+    for (host, epoch) in &closed {
+        tx.execute("UPDATE hosts SET last_seen_at = $2 WHERE id = $1", params![host.as_str(), now])
+            .await?;
+        let document = json!({ "epoch": epoch });
+        events.push(about(host, EventKind::HostDisconnected, document, now));
+    }
+    Ok(Done { reply: closed, events })
 }
 
 fn about(host: &HostId, kind: EventKind, document: serde_json::Value, at: Micros) -> NewEvent {

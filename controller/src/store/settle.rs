@@ -164,7 +164,17 @@ fn one(
             | Change::EnqueueJob(_)
             | Change::UpdateJob { .. }
             | Change::BanKey(_)
-            | Change::RecordIdempotency(_) => {}
+            | Change::RecordIdempotency(_)
+            | Change::InsertBatch(..)
+            | Change::UpdateBatch(_)
+            | Change::UpdateTarget(..)
+            | Change::InsertRefresh(_)
+            | Change::UpdateRefresh(_)
+            | Change::PutDesiredState(_)
+            | Change::PutStacks(_)
+            | Change::DeleteStack(_)
+            | Change::PutStackHosts(_)
+            | Change::DeleteStackHost(..) => {}
         }
         outcome.other_changes.push(change);
     }
@@ -290,6 +300,6 @@ async fn lock_environments(
         dialect.says("j.request", "warm"),
         dialect.ordered_for_update("e.id")
     );
-    let found = tx.fetch_packed(sql, &[json_rows(jobs)], environments::read).await?;
-    Ok(found.into_iter().map(|environment| (environment.id.clone(), environment)).collect())
+    let found = tx.fetch_packed(sql, &[json_rows(jobs)], environments::read_or_id).await?;
+    Ok(found.into_iter().filter_map(|(id, environment)| Some((id, environment?))).collect())
 }

@@ -112,36 +112,30 @@ fn exactly_one(changed: u64) -> Result<(), Failure> {
 }
 
 pub(super) const IDEMPOTENCY: &str =
-    "SELECT i.principal, i.key, i.request_sha256, i.job_id, i.created_at FROM idempotency i";
+    "SELECT i.principal, i.key, i.request_sha256, i.answered, i.created_at FROM idempotency i";
 
 pub(super) fn read_idempotency(row: &mut Cells<'_>) -> Result<IdempotencyRecord, Failure> {
     Ok(IdempotencyRecord {
         principal: row.text()?,
         key: row.text()?,
         request_sha256: row.text()?,
-        job_id: row.parsed()?,
+        answered: row.json()?,
         created_at: row.at()?,
     })
 }
 
 /// Remembers a request, over an older one of the same key that has had its day.
 pub(super) async fn record(tx: &mut Tx<'_>, record: &IdempotencyRecord) -> Result<(), Failure> {
-    let sql = "INSERT INTO idempotency (principal, key, request_sha256, job_id, created_at) \
+    let sql = "INSERT INTO idempotency (principal, key, request_sha256, answered, created_at) \
         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (principal, key) DO UPDATE SET \
-        request_sha256 = excluded.request_sha256, job_id = excluded.job_id, \
+        request_sha256 = excluded.request_sha256, answered = excluded.answered, \
         created_at = excluded.created_at";
-    let IdempotencyRecord { principal, key, request_sha256, job_id, created_at } = record;
-    tx.execute(
-        sql,
-        params![
-            principal.as_str(),
-            key.as_str(),
-            request_sha256.as_str(),
-            job_id.as_str(),
-            *created_at
-        ],
-    )
-    .await?;
+    let IdempotencyRecord { principal, key, request_sha256, answered, created_at } = record;
+    let answered = serde_json::to_string(answered)
+        .map_err(|_| Failure::unreadable("an answer that is not JSON"))?;
+    let values =
+        params![principal.as_str(), key.as_str(), request_sha256.as_str(), answered, *created_at];
+    tx.execute(sql, values).await?;
     Ok(())
 }
 
@@ -166,6 +160,19 @@ impl Store {
         let list = List::new(API.to_owned(), "t.id");
         self.read_page("api_tokens", list, page, read_api, |token| token.id.as_str().to_owned())
             .await
+    }
+
+    /// What is remembered of a principal's request under that key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database does not answer.
+    pub async fn idempotent_request(
+        &self,
+        principal: &str,
+        key: &str,
+    ) -> Result<Option<IdempotencyRecord>, StoreError> {
+        let sql = format!("{IDEMPOTENCY} WHERE i.principal = $1 AND i.key = $2");
+        self.read_one("idempotent_request", sql, params![principal, key], read_idempotency).await
     }
 
     /// The API token of that id.

@@ -3,7 +3,10 @@
 use super::db::{Dialect, Tx, Value, params};
 use super::error::Failure;
 use super::unit::{Done, Operation};
-use super::{Store, TransactError, change, environments, hosts, jobs, sites, tokens};
+use super::{
+    Store, TransactError, batches, change, environments, hosts, jobs, refreshes, sites, stacks,
+    tokens,
+};
 use crate::domain::{Decision, Environment, Host, Refusal, Scope, Site, Snapshot};
 
 /// A carried-out command: what to tell the caller, and the newest event as of its commit.
@@ -26,7 +29,8 @@ impl Store {
         scope: Scope,
         decide: impl Fn(&Snapshot) -> Result<Decision<T>, Refusal> + Send + Sync + 'static,
     ) -> Result<Committed<T>, TransactError> {
-        match self.unit(Transact { name, scope, decide }).await {
+        // In a box: a snapshot has room for everything a scope can name.
+        match Box::pin(self.unit(Transact { name, scope, decide })).await {
             Ok(committed) => Ok(committed),
             Err(Failure::Refused(refusal)) => Err(TransactError::Refused(refusal)),
             Err(failure) => Err(TransactError::Store(failure.named(name))),
@@ -75,6 +79,7 @@ where
 async fn load(tx: &mut Tx<'_>, scope: &Scope) -> Result<Snapshot, Failure> {
     reserve(tx, scope).await?;
     let mut snapshot = Snapshot::default();
+    batches::load(tx, scope, &mut snapshot).await?;
     load_hosts(tx, scope, &mut snapshot).await?;
     load_environment(tx, scope, &mut snapshot).await?;
     load_site(tx, scope, &mut snapshot).await?;
@@ -86,6 +91,8 @@ async fn load(tx: &mut Tx<'_>, scope: &Scope) -> Result<Snapshot, Failure> {
     {
         snapshot.host_jobs = jobs::load_active(tx, "host_id", host.as_str()).await?;
     }
+    stacks::load(tx, scope, &mut snapshot).await?;
+    refreshes::load(tx, scope, &mut snapshot).await?;
     load_records(tx, scope, &mut snapshot).await?;
     Ok(snapshot)
 }
@@ -95,13 +102,16 @@ async fn reserve(tx: &mut Tx<'_>, scope: &Scope) -> Result<(), Failure> {
     if tx.dialect() == Dialect::Sqlite {
         return Ok(());
     }
-    let Scope { site_named, host_named, key, redis_server, idempotency, .. } = scope;
+    let Scope { site_named, host_named, key, redis_server, idempotency, batch_keyed, .. } = scope;
+    let looks = scope.refreshes.then(|| "refreshes".to_owned());
     let names = [
         site_named.as_ref().map(|name| format!("site:{name}")),
         host_named.as_ref().map(|name| format!("host:{name}")),
         key.as_ref().map(|key| format!("host_key:{key}")),
         redis_server.as_ref().map(|server| format!("redis:{server}")),
         idempotency.as_ref().map(|(who, key)| format!("key:{who}:{key}")),
+        batch_keyed.as_ref().map(|(who, key)| format!("batch:{who}:{key}")),
+        looks,
     ];
     for name in names.into_iter().flatten() {
         tx.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", params![name]).await?;
@@ -117,7 +127,13 @@ async fn load_hosts(
     let lock = tx.dialect().for_update();
     if let Some(id) = &scope.host {
         snapshot.host = host(tx, &format!("WHERE h.id = $1{lock}"), id.as_str()).await?;
-        snapshot.host_environments = list(tx, "host_id", id.as_str()).await?;
+        // Nobody is kept from shutting a host out, or from giving a job up, by an environment that
+        // cannot be read: those that are meant are looked at for overlaps, here none are.
+        snapshot.host_environments = if scope.host_jobs || scope.job.is_some() {
+            readable(tx, "host_id", id.as_str()).await?
+        } else {
+            list(tx, "host_id", id.as_str()).await?
+        };
     }
     if let Some(name) = &scope.host_named {
         let which = format!("WHERE h.name = $1 {}{lock}", hosts::ENROLLED_FIRST);
@@ -154,7 +170,14 @@ async fn load_environment(
             environments::COLUMNS,
             dialect.for_update()
         );
-        snapshot.environment = tx.fetch_one(sql, params![id], environments::read).await?;
+        snapshot.environment = match &scope.environment {
+            Some(_) => tx.fetch_one(sql, params![id], environments::read).await?,
+            // A job can be let go or cancelled also where its environment cannot be read.
+            None => {
+                let found = tx.fetch_one(sql, params![id], environments::read_or_id).await?;
+                found.and_then(|(_, environment)| environment)
+            }
+        };
     }
     if let (Some(environment), Some(_)) = (&snapshot.environment, &scope.environment) {
         if snapshot.host.is_none() {
@@ -208,9 +231,22 @@ async fn list(
     column: &'static str,
     value: &str,
 ) -> Result<Vec<Environment>, Failure> {
+    tx.fetch_as(listing(column), params![value], environments::read).await
+}
+
+/// As [`list`], without those that cannot be read.
+async fn readable(
+    tx: &mut Tx<'_>,
+    column: &'static str,
+    value: &str,
+) -> Result<Vec<Environment>, Failure> {
+    let found = tx.fetch_as(listing(column), params![value], environments::read_or_id).await?;
+    Ok(found.into_iter().filter_map(|(_, environment)| environment).collect())
+}
+
+fn listing(column: &'static str) -> String {
     let columns = environments::COLUMNS;
-    let sql = format!("SELECT {columns} FROM environments e WHERE e.{column} = $1 ORDER BY e.id");
-    tx.fetch_as(sql, params![value], environments::read).await
+    format!("SELECT {columns} FROM environments e WHERE e.{column} = $1 ORDER BY e.id")
 }
 
 async fn load_records(

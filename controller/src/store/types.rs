@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hostler_protocol::id::{EnvironmentId, HostId, JobId, SiteId};
+use hostler_protocol::id::{BatchId, EnvironmentId, HostId, JobId, SiteId, StackId};
 use hostler_protocol::job::{JobType, Outcome, Progress};
 
 use crate::domain::{Environment, Job, JobState, Site, Template};
@@ -52,6 +52,8 @@ pub struct Claimed {
     pub job: Job,
     pub environment: Option<Environment>,
     pub site: Option<Site>,
+    /// What stands in the environment's row cannot be read.
+    pub unreadable: bool,
     /// The `seq` of the attempt's `job.started` event: larger than that of any attempt before.
     pub generation: u64,
 }
@@ -133,8 +135,11 @@ pub struct JobFilter {
     pub environment: Option<EnvironmentId>,
     pub host: Option<HostId>,
     pub site: Option<SiteId>,
+    pub stack: Option<StackId>,
     /// The job they follow from.
     pub parent: Option<JobId>,
+    /// The batch that queued them.
+    pub batch: Option<BatchId>,
 }
 
 /// Which events to read; parts that are set all have to hold.
@@ -144,6 +149,7 @@ pub struct EventFilter {
     pub environment: Option<EnvironmentId>,
     pub host: Option<HostId>,
     pub site: Option<SiteId>,
+    pub stack: Option<StackId>,
 }
 
 /// An earlier job in a lane of the one asked about.

@@ -1,7 +1,10 @@
 //! What time alone does: leases lost, jobs expired, rows that have lived long enough.
 //!
 //! A lease is lost when its counter has not moved for [`LEASE_SECS`] on this process's own
-//! monotonic clock; no two clocks are compared, and after a start every lease begins anew.
+//! monotonic clock; no two clocks are compared, and after a start every lease begins anew. Every
+//! controller watches leases and marks what it finds: marking twice changes nothing, and a watcher that
+//! waited for a lock would have stopped watching. What only has to be done by somebody (expiry, history)
+//! the store does for one controller at a time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -13,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 use super::presence;
 use crate::app::App;
 use crate::domain::{Job, Micros};
-use crate::fleet::Agents;
+use crate::fleet::{Agents, Sessions};
 use crate::store::{AttemptRef, StoreError};
 
 /// Seconds between two sweeps.
 pub const SWEEP_SECS: u64 = 5;
 /// Seconds without a renewal after which an attempt is unknown: three heartbeats and a bit.
 pub const LEASE_SECS: u64 = 60;
+/// Seconds between two looks at leases after which what was seen before says nothing.
+const BLIND_SECS: u64 = 3 * SWEEP_SECS;
 /// Seconds a job rests in the queue's tables after its end before it moves to history.
 pub const ARCHIVE_AFTER_SECS: u64 = 3600;
 /// Seconds events are kept: thirty days.
@@ -32,6 +37,8 @@ pub const IDEMPOTENCY_SECS: u64 = 86_400;
 pub const TOKENS_SECS: u64 = 30 * 86_400;
 /// Seconds ended jobs and their results are kept: ninety days.
 pub const HISTORY_SECS: u64 = 90 * 86_400;
+/// Seconds controllers that ended are remembered: seven days.
+pub const CONTROLLERS_SECS: u64 = 7 * 86_400;
 /// Rows one unit of a sweep touches.
 pub const ROWS_PER_UNIT_MAX: u32 = 1000;
 /// Units of one kind in one sweep; what is left waits for the next.
@@ -41,6 +48,7 @@ const UNITS_MAX: u32 = 20;
 #[derive(Debug, Default)]
 pub struct Leases {
     seen: HashMap<AttemptRef, Seen>,
+    looked_at_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +59,13 @@ struct Seen {
 }
 
 impl Leases {
-    /// Takes in what runs now; the attempts whose lease is lost, each told once.
+    /// Takes in what runs now; the attempts whose lease is lost, each told once. Time in which nobody
+    /// looked does not count: while the database was away no lease could be renewed.
     pub fn look(&mut self, running: &[Job], now_ms: u64) -> Vec<AttemptRef> {
+        let before = self.looked_at_ms.replace(now_ms);
+        if before.is_some_and(|before| now_ms.saturating_sub(before) > BLIND_SECS * 1000) {
+            self.seen.values_mut().for_each(|seen| seen.moved_at_ms = now_ms);
+        }
         let mut next = HashMap::with_capacity(running.len());
         let mut lost = Vec::new();
         for job in running {
@@ -83,14 +96,27 @@ pub async fn run(app: App, agents: Agents, shutdown: CancellationToken) {
         if let Err(error) = presence::compare(&app, &agents).await {
             tracing::error!(%error, "sessions cannot be compared with the database");
         }
-        match lost_leases(&app, &mut leases).await {
-            Ok(silent) => ask_again(&agents, &silent),
-            Err(error) => tracing::error!(%error, "leases cannot be looked at"),
+        if let Err(error) = watch(&app, &agents, &mut leases).await {
+            tracing::error!(%error, "leases cannot be looked at");
         }
         if let Err(error) = sweep(&app).await {
             tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
         }
     }
+}
+
+/// One look at the leases: what is lost is unknown from now on, and its hosts are asked anew.
+///
+/// # Errors
+/// [`StoreError`]; nothing was written then.
+pub async fn watch(
+    app: &App,
+    agents: &impl Sessions,
+    leases: &mut Leases,
+) -> Result<(), StoreError> {
+    let silent = lost_leases(app, leases).await?;
+    ask_again(agents, &silent);
+    Ok(())
 }
 
 /// Marks attempts whose lease is lost as unknown; answers their hosts.
@@ -113,7 +139,7 @@ fn hosts_of(running: &[Job], lost: &[AttemptRef]) -> BTreeSet<HostId> {
 
 /// A host that is connected here and yet does not renew an attempt may never have been given it:
 /// its claim was committed while the database's answer was lost. Its next `Hello` tells.
-fn ask_again(agents: &Agents, hosts: &BTreeSet<HostId>) {
+fn ask_again(agents: &impl Sessions, hosts: &BTreeSet<HostId>) {
     for host in hosts {
         let reason = "an attempt of this host is unknown: say anew what runs";
         if agents.close(host, close::UNAVAILABLE, reason) {
@@ -134,10 +160,13 @@ pub async fn sweep(app: &App) -> Result<(), StoreError> {
     repeat(|| store.archive_finished(before, ROWS_PER_UNIT_MAX)).await?;
     let before = ago(now, HISTORY_SECS);
     repeat(|| store.prune_history(before, ROWS_PER_UNIT_MAX)).await?;
+    repeat(|| store.prune_batches(before, ROWS_PER_UNIT_MAX)).await?;
+    repeat(|| store.prune_refreshes(before, ROWS_PER_UNIT_MAX)).await?;
     let before = ago(now, EVENTS_SECS);
     repeat(|| store.prune_events(before, EVENTS_KEPT_MIN, ROWS_PER_UNIT_MAX)).await?;
     store.prune_idempotency(ago(now, IDEMPOTENCY_SECS)).await?;
     store.prune_tokens(ago(now, TOKENS_SECS)).await?;
+    store.prune_controllers(ago(now, CONTROLLERS_SECS)).await?;
     measure(app).await
 }
 
@@ -193,6 +222,7 @@ mod tests {
             host_id: HostId::from_parts(1, [0; 10]),
             site_id: None,
             environment_id: None,
+            stack_id: None,
             request: serde_json::json!({}),
             request_id: None,
             retry_of: None,
@@ -207,19 +237,38 @@ mod tests {
         job
     }
 
+    /// Looks at each sweep from `from` to `to`, both in milliseconds.
+    fn watch(leases: &mut Leases, job: &Job, from: u64, to: u64) -> Vec<AttemptRef> {
+        let sweeps = (from..=to).step_by(usize::try_from(SWEEP_SECS * 1000).unwrap());
+        sweeps.flat_map(|now_ms| leases.look(std::slice::from_ref(job), now_ms)).collect()
+    }
+
     #[test]
     fn a_lease_is_lost_only_when_its_counter_stands_still_here() {
-        let lease_ms = LEASE_SECS * 1000;
+        let (start, lease_ms) = (1_000_000, LEASE_SECS * 1000);
         let mut leases = Leases::default();
         // However old the attempt is: this process begins to count now.
-        assert_eq!(leases.look(&[running(5)], 1_000_000), []);
-        assert_eq!(leases.look(&[running(6)], 1_000_000 + lease_ms), []);
-        assert_eq!(leases.look(&[running(6)], 1_000_000 + 2 * lease_ms - 1), []);
-        let lost = leases.look(&[running(6)], 1_000_000 + 2 * lease_ms);
+        let still = watch(&mut leases, &running(5), start, start + lease_ms - 1);
+        assert_eq!(still, []);
+        let moved = start + lease_ms;
+        assert_eq!(watch(&mut leases, &running(6), moved, moved + lease_ms - 1), []);
+        let lost = watch(&mut leases, &running(6), moved + lease_ms, moved + lease_ms);
         assert_eq!(lost.len(), 1);
         assert_eq!(hosts_of(&[running(6)], &lost).len(), 1, "its host is asked again");
         assert!(hosts_of(&[Job { attempt: 2, ..running(6) }], &lost).is_empty());
-        assert_eq!(leases.look(&[running(6)], 1_000_000 + 3 * lease_ms), [], "told once");
-        assert_eq!(leases.look(&[running(7)], 1_000_000 + 3 * lease_ms), []);
+        let later = moved + lease_ms + SWEEP_SECS * 1000;
+        assert_eq!(watch(&mut leases, &running(6), later, later + lease_ms), [], "told once");
+        assert_eq!(leases.look(&[running(7)], later + lease_ms + 1), []);
+    }
+
+    #[test]
+    fn a_lease_is_not_lost_while_nobody_could_look() {
+        let lease_ms = LEASE_SECS * 1000;
+        let mut leases = Leases::default();
+        assert_eq!(watch(&mut leases, &running(5), 0, 20_000), []);
+        // The database was away for an hour: the host could not renew, and may do so now.
+        let back = 3_600_000;
+        assert_eq!(watch(&mut leases, &running(5), back, back + lease_ms - 1), []);
+        assert_eq!(watch(&mut leases, &running(5), back + lease_ms, back + lease_ms).len(), 1);
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{CacheState, Timestamp};
+use super::{CacheState, Labels, Timestamp};
 
 /// What kind of application an environment runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -115,6 +115,10 @@ pub struct Environment {
     #[serde(default)]
     #[schema(required)]
     pub executor: Option<Executor>,
+    /// What people call it, beside its host's labels; its host is never told.
+    #[serde(default)]
+    #[schema(required)]
+    pub labels: Labels,
     pub cache: CacheState,
     /// Grows by one with each change.
     pub version: i64,

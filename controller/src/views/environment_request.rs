@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::present::{nullable, present};
-use super::{AppKind, Executor};
+use super::{AppKind, Executor, LabelChanges, Labels};
 
 /// A new environment of a site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -50,6 +50,10 @@ pub struct CreateEnvironment {
     /// Who carries out toggles, purges and warm-ups here. Left out or null: as their template says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub executor: Option<Executor>,
+    /// What people call it; left out: nothing.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub labels: Option<Labels>,
 }
 
 /// The nginx files of a new environment.
@@ -197,6 +201,10 @@ pub struct ChangeEnvironment {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Executor>)]
     pub executor: Option<Option<Executor>>,
+    /// Labels to set, and (as null) to take away; others stay.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub labels: Option<LabelChanges>,
 }
 
 /// A change of the nginx files.

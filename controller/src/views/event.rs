@@ -22,6 +22,8 @@ pub struct Event {
     pub host_id: Option<String>,
     #[schema(value_type = Option<super::JobIdText>)]
     pub job_id: Option<String>,
+    #[schema(value_type = Option<super::StackIdText>)]
+    pub stack_id: Option<String>,
     /// What a reader needs to know of it.
     #[schema(value_type = Object)]
     pub document: serde_json::Value,

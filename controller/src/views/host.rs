@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Timestamp;
+use super::present::present;
+use super::{Labels, Timestamp};
 
 /// Whether a host may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -52,8 +53,15 @@ pub struct Host {
     /// What the agent said of the host when it last connected.
     #[schema(value_type = Object)]
     pub facts: serde_json::Value,
+    /// What people call it, and with it every environment on it.
+    #[serde(default)]
+    #[schema(required)]
+    pub labels: Labels,
     /// When a session of it last began or ended.
     pub last_seen_at: Option<Timestamp>,
+    /// Since when two agents show its identity and neither is let in: revoke it, and enrol each
+    /// machine anew. Null: it is not held.
+    pub held_at: Option<Timestamp>,
     pub created_at: Timestamp,
     pub revoked_at: Option<Timestamp>,
     pub revoked_as: Option<Revocation>,
@@ -76,15 +84,22 @@ pub struct RevokeHost {
     pub kind: Revocation,
 }
 
-/// Another name for a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+/// A change of a host; what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RenameHost {
+pub struct ChangeHost {
     /// Unique; a host name: lower-case letters, digits, hyphens and dots between labels.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     #[schema(
+        nullable = false,
         pattern = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$",
         max_length = 253,
         example = "web1"
     )]
-    pub name: String,
+    pub name: Option<String>,
+    /// Labels to set, and (as null) to take away; others stay. Every environment on the host has
+    /// them too, unless it says otherwise itself.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub labels: Option<super::LabelChanges>,
 }

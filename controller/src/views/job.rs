@@ -17,6 +17,9 @@ pub enum JobType {
     CacheWarm,
     CacheFacts,
     CacheExplain,
+    StackSync,
+    StackDown,
+    StackPlan,
 }
 
 /// What state a job is in.
@@ -148,6 +151,9 @@ pub struct Job {
     pub site_id: Option<String>,
     #[schema(value_type = Option<super::EnvironmentIdText>)]
     pub environment_id: Option<String>,
+    /// The stack it is about; it has no environment then.
+    #[schema(value_type = Option<super::StackIdText>)]
+    pub stack_id: Option<String>,
     /// Larger runs first.
     pub priority: i32,
     /// Who carries it out: resolved anew each time it is handed to its host.
@@ -194,6 +200,10 @@ pub struct Job {
     #[serde(default)]
     #[schema(required, value_type = Option<super::JobIdText>)]
     pub parent_id: Option<String>,
+    /// The batch that queued it; null in lists.
+    #[serde(default)]
+    #[schema(required, value_type = Option<super::BatchIdText>)]
+    pub batch_id: Option<String>,
     /// The jobs that follow from it; empty in lists.
     #[serde(default)]
     #[schema(required, value_type = Vec<super::JobIdText>)]

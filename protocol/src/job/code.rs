@@ -108,6 +108,22 @@ codes! {
     PlaybookAborted = "PLAYBOOK_ABORTED", Later, "The playbook ended without saying how it went; look at the output.";
     PlaybookFailed = "PLAYBOOK_FAILED", Never, "";
     HostUnreachable = "HOST_UNREACHABLE", Later, "Ansible could not connect; playbooks run on the agent's own host.";
+    Undecodable = "UNDECODABLE", Never, "Controller and agent may be of different versions, or a document is damaged: put that right, then release the job.";
+    DockerUnavailable = "DOCKER_UNAVAILABLE", Later, "Is the Docker engine running, and may the agent use its socket?";
+    ComposeMissing = "COMPOSE_MISSING", Never, "Install Docker Compose on the host: the `docker compose` plugin, or `docker-compose`.";
+    ComposeInvalid = "COMPOSE_INVALID", Never, "Compose refuses the files; correct them in the repository.";
+    ComposeFailed = "COMPOSE_FAILED", Later, "Compose says why in its output.";
+    ImageUnavailable = "IMAGE_UNAVAILABLE", Later, "The registry did not give the image: check its name, the registry, and the host's login there.";
+    PortTaken = "PORT_TAKEN", Later, "Another program or container of the host listens there.";
+    StackUnhealthy = "STACK_UNHEALTHY", Never, "A service did not become healthy in time; the bundle before it was put back where there is one. A new commit, or a forced sync, tries again.";
+    ProjectTaken = "PROJECT_TAKEN", Never, "A project of that name runs on the host and is not this stack's: name another one in `x-hostler`, or sync with `adopt`.";
+    BundleMissing = "BUNDLE_MISSING", Later, "The controller no longer has the bundle; a refresh makes it anew.";
+    BundleDamaged = "BUNDLE_DAMAGED", Later, "What arrived is not what was asked for.";
+    DecryptFailed = "DECRYPT_FAILED", Never, "Is the host's age key one of those the file was encrypted for?";
+    BundleUnreachable = "BUNDLE_UNREACHABLE", Later, "The connection that bundles come over could not be made, or broke off; what has arrived is kept.";
+    AgeKeyMissing = "AGE_KEY_MISSING", Never, "Run `hostler-agent age-key` on the host, encrypt the file to what it prints, commit it, and sync again.";
+    AgeKeyRefused = "AGE_KEY_REFUSED", Never, "`hostler-agent doctor` on the host says what is wrong with its age key; put that right and sync again.";
+    ContainerNameTaken = "CONTAINER_NAME_TAKEN", Never, "Another container of the host has the name that `container_name` gives: name another one, or remove that container and sync again.";
 }
 
 #[cfg(test)]

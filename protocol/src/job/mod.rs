@@ -10,6 +10,7 @@ mod outcome;
 mod page_url;
 mod result;
 mod spec;
+mod stack;
 
 pub use code::{Code, Retry};
 pub use environment::{
@@ -26,7 +27,13 @@ pub use result::{
 pub use spec::{
     CacheSet, CheckSpec, ExplainSpec, FactsSpec, JobDoc, JobSpec, JobType, LISTS_BYTES_MAX,
     PROBED_URLS_MAX, PURGE_PREFIXES_MAX, PURGE_TAGS_MAX, PURGE_URLS_MAX, PurgeMode, PurgeScope,
-    PurgeSpec, RemoveSpec, Selection, TAG_BYTES_MAX, ToggleSpec, WARM_URLS_MAX, WarmSpec,
+    PurgeSpec, RemoveSpec, Selection, Subject, TAG_BYTES_MAX, ToggleSpec, WARM_URLS_MAX, WarmSpec,
+};
+
+pub use stack::{
+    ContainerDoc, FileAction, FileChange, HEALTH_SECS_MAX, NAMED_FILES_MAX, PullPolicy,
+    ServiceAction, ServiceChange, StackDoc, StackDownResult, StackDownSpec, StackPlanSpec,
+    StackSyncResult, StackSyncSpec, UserStopped,
 };
 
 /// Why a document could not be read.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::environment::EnvironmentDoc;
 use super::executor::Executor;
+use super::stack::{StackDoc, StackDownSpec, StackPlanSpec, StackSyncSpec};
+use crate::id::{EnvironmentId, StackId};
 
 /// Most URLs one purge may name.
 pub const PURGE_URLS_MAX: usize = 10_000;
@@ -32,11 +34,14 @@ pub enum JobType {
     CacheWarm,
     CacheFacts,
     CacheExplain,
+    StackSync,
+    StackDown,
+    StackPlan,
 }
 
 impl JobType {
     /// Every job type, in the order they were added.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::EnvCacheToggle,
         Self::CachePurge,
         Self::EnvCheck,
@@ -44,6 +49,9 @@ impl JobType {
         Self::CacheWarm,
         Self::CacheFacts,
         Self::CacheExplain,
+        Self::StackSync,
+        Self::StackDown,
+        Self::StackPlan,
     ];
 
     /// The type's stable name.
@@ -57,6 +65,9 @@ impl JobType {
             Self::CacheWarm => "cache_warm",
             Self::CacheFacts => "cache_facts",
             Self::CacheExplain => "cache_explain",
+            Self::StackSync => "stack_sync",
+            Self::StackDown => "stack_down",
+            Self::StackPlan => "stack_plan",
         }
     }
 
@@ -75,12 +86,16 @@ pub struct JobDoc {
     pub executor: Executor,
     #[serde(flatten)]
     pub spec: JobSpec,
+    /// An attempt that the agent's end cut off: at its next start the agent asks the host how far it
+    /// came, and calls it a success where the host does what was wanted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub probe: bool,
 }
 
 impl From<JobSpec> for JobDoc {
     /// By the agent itself.
     fn from(spec: JobSpec) -> Self {
-        Self { executor: Executor::Native, spec }
+        Self { executor: Executor::Native, probe: false, spec }
     }
 }
 
@@ -96,6 +111,9 @@ pub enum JobSpec {
     CacheWarm(WarmSpec),
     CacheFacts(FactsSpec),
     CacheExplain(ExplainSpec),
+    StackSync(Box<StackSyncSpec>),
+    StackDown(StackDownSpec),
+    StackPlan(Box<StackPlanSpec>),
 }
 
 impl JobSpec {
@@ -110,22 +128,70 @@ impl JobSpec {
             Self::CacheWarm(_) => JobType::CacheWarm,
             Self::CacheFacts(_) => JobType::CacheFacts,
             Self::CacheExplain(_) => JobType::CacheExplain,
+            Self::StackSync(_) => JobType::StackSync,
+            Self::StackDown(_) => JobType::StackDown,
+            Self::StackPlan(_) => JobType::StackPlan,
         }
     }
 
-    /// The environment it works on.
+    /// The environment it works on, if it is about one.
     #[must_use]
-    pub fn environment(&self) -> &EnvironmentDoc {
+    pub fn environment(&self) -> Option<&EnvironmentDoc> {
         match self {
-            Self::EnvCacheToggle(spec) => &spec.environment,
-            Self::CachePurge(spec) => &spec.environment,
-            Self::EnvCheck(spec) => &spec.environment,
-            Self::EnvDelete(spec) => &spec.environment,
-            Self::CacheWarm(spec) => &spec.environment,
-            Self::CacheFacts(spec) => &spec.environment,
-            Self::CacheExplain(spec) => &spec.environment,
+            Self::EnvCacheToggle(ToggleSpec { environment, .. })
+            | Self::CachePurge(PurgeSpec { environment, .. })
+            | Self::EnvCheck(CheckSpec { environment })
+            | Self::EnvDelete(RemoveSpec { environment, .. })
+            | Self::CacheWarm(WarmSpec { environment, .. })
+            | Self::CacheFacts(FactsSpec { environment })
+            | Self::CacheExplain(ExplainSpec { environment, .. }) => Some(environment),
+            Self::StackSync(_) | Self::StackDown(_) | Self::StackPlan(_) => None,
         }
     }
+
+    /// What it works on.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        let stack = |doc: &StackDoc| Subject::Stack(doc.id.clone());
+        match self {
+            Self::EnvCacheToggle(ToggleSpec { environment, .. })
+            | Self::CachePurge(PurgeSpec { environment, .. })
+            | Self::EnvCheck(CheckSpec { environment })
+            | Self::EnvDelete(RemoveSpec { environment, .. })
+            | Self::CacheWarm(WarmSpec { environment, .. })
+            | Self::CacheFacts(FactsSpec { environment })
+            | Self::CacheExplain(ExplainSpec { environment, .. }) => {
+                Subject::Environment(environment.id.clone())
+            }
+            Self::StackSync(spec) => stack(&spec.stack),
+            Self::StackDown(spec) => stack(&spec.stack),
+            Self::StackPlan(spec) => stack(&spec.0.stack),
+        }
+    }
+
+    /// What it changes on the host: of all jobs that change one subject, one runs at a time.
+    #[must_use]
+    pub fn changes(&self) -> Option<Subject> {
+        match self {
+            Self::EnvCacheToggle(_)
+            | Self::CachePurge(_)
+            | Self::EnvDelete(_)
+            | Self::StackSync(_)
+            | Self::StackDown(_) => Some(self.subject()),
+            Self::EnvCheck(_)
+            | Self::CacheWarm(_)
+            | Self::CacheFacts(_)
+            | Self::CacheExplain(_)
+            | Self::StackPlan(_) => None,
+        }
+    }
+}
+
+/// What a job is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    Environment(EnvironmentId),
+    Stack(StackId),
 }
 
 /// Make both caches of an environment be as these flags say.

@@ -15,7 +15,10 @@ use super::{ChannelId, MonotonicMs};
 use crate::id::ControllerId;
 use crate::job::{self, Code, JobError};
 use crate::message::{AttemptRef, Hello, Renewed, ToAgent, ToController, Verdict, Welcome, close};
-use crate::{IDLE_SECS, JOB_STREAMS_MAX, KEEP_ALIVE_SECS, SPEC_BYTES_MAX, VERSION_RENEWAL};
+use crate::{
+    IDLE_SECS, JOB_STREAMS_MAX, KEEP_ALIVE_SECS, OBSERVED_BYTES_MAX, SPEC_BYTES_MAX,
+    VERSION_OBSERVED, VERSION_RENEWAL,
+};
 
 /// The control channel; the agent opens it first.
 pub const CONTROL: ChannelId = ChannelId(0);
@@ -37,6 +40,9 @@ pub enum Input {
     FromRunner(ToController),
     /// Ask for a certificate; see [`Core::may_renew`]. After `wait_ms` the answer is called late.
     Renew { csr: Vec<u8>, wait_ms: u64 },
+    /// What is seen of the host: an `Observed` document. Not sent where the version does not know
+    /// it, before the welcome, or past [`OBSERVED_BYTES_MAX`].
+    Observed { document: Vec<u8> },
     /// The agent stops, or takes its leave to come back at once.
     Stop { reason: String },
     /// The time of [`Core::next_timeout`] has come.
@@ -73,7 +79,13 @@ pub enum Effect {
 #[derive(Debug)]
 enum State {
     Connecting,
-    Greeting { versions: (u16, u16), until_ms: MonotonicMs, early: Vec<(ChannelId, ToAgent)> },
+    Greeting {
+        versions: (u16, u16),
+        until_ms: MonotonicMs,
+        early: Vec<(ChannelId, ToAgent)>,
+        /// What the runner refused after the `Hello` had named it; told once there is a welcome.
+        refused: Vec<ToController>,
+    },
     Live(Live),
     Closed,
 }
@@ -160,6 +172,7 @@ impl Core {
             Input::Ended { channel } => self.ended(channel, &mut effects),
             Input::FromRunner(message) => self.runner_says(message, &mut effects),
             Input::Renew { csr, wait_ms } => self.renew(csr, now_ms + wait_ms, &mut effects),
+            Input::Observed { document } => self.observed(document, &mut effects),
             Input::Stop { reason } => {
                 let goodbye = ToController::Goodbye { reason: reason.clone() };
                 effects.push(Effect::Send { channel: CONTROL, message: goodbye });
@@ -176,6 +189,7 @@ impl Core {
             versions: (hello.version_min, hello.version_max),
             until_ms: now_ms + WELCOME_MS_MAX,
             early: Vec::new(),
+            refused: Vec::new(),
         };
         effects.push(Effect::Send { channel: CONTROL, message: ToController::Hello(hello) });
     }
@@ -219,6 +233,16 @@ impl Core {
         }
     }
 
+    fn observed(&self, document: Vec<u8>, effects: &mut Vec<Effect>) {
+        if let State::Live(live) = &self.state
+            && live.version >= VERSION_OBSERVED
+            && document.len() <= OBSERVED_BYTES_MAX
+        {
+            let message = ToController::Observed { document };
+            effects.push(Effect::Send { channel: CONTROL, message });
+        }
+    }
+
     fn renew(&mut self, csr: Vec<u8>, unanswered_at_ms: MonotonicMs, effects: &mut Vec<Effect>) {
         if !self.may_renew() {
             return;
@@ -243,13 +267,13 @@ impl Core {
     }
 
     fn welcome(&mut self, welcome: Welcome, now_ms: MonotonicMs, effects: &mut Vec<Effect>) {
-        let State::Greeting { versions, early, .. } = &mut self.state else {
+        let State::Greeting { versions, early, refused, .. } = &mut self.state else {
             return self.close(close::PROTOCOL, "a second Welcome", effects);
         };
         if !(versions.0..=versions.1).contains(&welcome.version) {
             return self.close(close::VERSION, "a version the agent did not offer", effects);
         }
-        let early = std::mem::take(early);
+        let (early, refused) = (std::mem::take(early), std::mem::take(refused));
         self.state = State::Live(Live {
             version: welcome.version,
             heartbeat_at_ms: now_ms + KEEP_ALIVE_SECS * 1000,
@@ -269,6 +293,9 @@ impl Core {
                 }
                 Verdict::Stale => effects.push(Effect::ToRunner(ToAgent::Cancel { attempt })),
             }
+        }
+        for message in refused {
+            self.runner_says(message, effects);
         }
         effects.push(Effect::Established { version, controller, epoch });
         for (channel, message) in early {
@@ -344,21 +371,26 @@ impl Core {
             ToController::Accepted { attempt } => {
                 self.running.insert(attempt.clone());
             }
-            ToController::Finished { attempt, .. } => {
+            ToController::Finished { attempt, .. } | ToController::Rejected { attempt, .. } => {
                 self.running.remove(attempt);
             }
-            ToController::Rejected { .. }
-            | ToController::Progress { .. }
+            ToController::Progress { .. }
             | ToController::Hello(_)
             | ToController::Heartbeat { .. }
             | ToController::Enrol(_)
             | ToController::Goodbye { .. }
             | ToController::Renew { .. }
             | ToController::Recover(_)
-            | ToController::Prove(_) => {}
+            | ToController::Prove(_)
+            | ToController::Observed { .. } => {}
         }
-        if !matches!(self.state, State::Live(_)) {
-            return;
+        match &mut self.state {
+            State::Live(_) => {}
+            // Nobody would say it again, and the Hello has named the attempt as one that runs.
+            State::Greeting { refused, .. } if matches!(message, ToController::Rejected { .. }) => {
+                return refused.push(message);
+            }
+            State::Connecting | State::Greeting { .. } | State::Closed => return,
         }
         match &message {
             ToController::Accepted { attempt } | ToController::Finished { attempt, .. } => {
@@ -384,7 +416,8 @@ impl Core {
             | ToController::Goodbye { .. }
             | ToController::Renew { .. }
             | ToController::Recover(_)
-            | ToController::Prove(_) => {}
+            | ToController::Prove(_)
+            | ToController::Observed { .. } => {}
         }
     }
 

@@ -132,6 +132,29 @@ fn a_job_that_overtakes_the_welcome_waits_for_it() {
 }
 
 #[test]
+fn what_is_refused_before_the_welcome_is_told_after_it_and_is_not_said_to_run() {
+    let a = attempt(1, 1);
+    let rejected = ToController::Rejected { attempt: a.clone(), error: b"{}".to_vec() };
+    let mut core = Core::new();
+    core.handle(Input::Connected { hello: hello(vec![a.clone()]) }, 0);
+    assert_eq!(core.handle(Input::FromRunner(rejected.clone()), 0), []);
+    let effects = core.handle(received(0, welcome(vec![(a.clone(), Verdict::Continue)])), 0);
+    let channel = ChannelId(1);
+    assert_eq!(
+        effects[..3],
+        [
+            Effect::Open { channel },
+            Effect::Send { channel, message: rejected },
+            Effect::Finish { channel },
+        ]
+    );
+    assert!(matches!(effects[3..], [Effect::Established { .. }]), "{effects:?}");
+    let beat = core.handle(Input::Timeout, KEEP_ALIVE_SECS * 1000);
+    let message = ToController::Heartbeat { sequence: 1, running: Vec::new() };
+    assert_eq!(beat, [Effect::Send { channel: CONTROL, message }]);
+}
+
+#[test]
 fn a_version_that_was_not_offered_is_refused() {
     let mut core = Core::new();
     core.handle(Input::Connected { hello: hello(Vec::new()) }, 0);

@@ -16,8 +16,9 @@ use super::{ChannelId, MonotonicMs, negotiate};
 use crate::id::ControllerId;
 use crate::message::{AttemptRef, Hello, Renewed, ToAgent, ToController, Verdict, Welcome, close};
 use crate::{
-    CSR_BYTES_MAX, FACTS_BYTES_MAX, HELLO_ATTEMPTS_MAX, JOB_STREAMS_MAX, OUTCOME_BYTES_MAX,
-    PROGRESS_BYTES_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, VERSION_RENEWAL,
+    CSR_BYTES_MAX, FACTS_BYTES_MAX, HELLO_ATTEMPTS_MAX, JOB_STREAMS_MAX, OBSERVED_BYTES_MAX,
+    OUTCOME_BYTES_MAX, PROGRESS_BYTES_MAX, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
+    VERSION_OBSERVED, VERSION_RENEWAL,
 };
 
 /// The control channel; the agent opens it first.
@@ -78,6 +79,8 @@ pub enum Effect {
     Alive { running: Vec<AttemptRef> },
     /// The agent asks for a certificate for a new key; answer with [`Input::Renewed`].
     Renew { csr: Vec<u8> },
+    /// What the agent sees of its host: an `Observed` document.
+    Observed { document: Vec<u8> },
     /// The agent stops of its own will.
     Leaving { reason: String },
     /// Close the connection, after what was sent has had a chance to arrive.
@@ -167,7 +170,8 @@ impl Core {
             }
             Input::Timeout => {
                 if self.next_timeout().is_some_and(|due| now_ms >= due) {
-                    self.close(close::PROTOCOL, "no Hello in time", &mut effects);
+                    // An agent that was killed, or cut off, just after it connected: no breach.
+                    self.close(close::UNAVAILABLE, "no Hello in time", &mut effects);
                 }
             }
         }
@@ -194,6 +198,11 @@ impl Core {
             {
                 self.renew(csr, effects);
             }
+            (State::Live { version }, ToController::Observed { document })
+                if version >= VERSION_OBSERVED && document.len() <= OBSERVED_BYTES_MAX =>
+            {
+                effects.push(Effect::Observed { document });
+            }
             (_, ToController::Goodbye { reason }) => {
                 effects.push(Effect::Leaving { reason });
                 self.close(close::DONE, "goodbye", effects);
@@ -209,7 +218,8 @@ impl Core {
                 | ToController::Enrol(_)
                 | ToController::Renew { .. }
                 | ToController::Recover(_)
-                | ToController::Prove(_),
+                | ToController::Prove(_)
+                | ToController::Observed { .. },
             ) => self.close(close::PROTOCOL, "a frame out of place on the control stream", effects),
         }
     }
@@ -316,7 +326,8 @@ impl Core {
             | ToController::Goodbye { .. }
             | ToController::Renew { .. }
             | ToController::Recover(_)
-            | ToController::Prove(_) => {
+            | ToController::Prove(_)
+            | ToController::Observed { .. } => {
                 return self.close(close::PROTOCOL, "a control frame on a job stream", effects);
             }
         };
@@ -409,7 +420,8 @@ fn outward(message: ToController) -> Result<Effect, &'static str> {
         | ToController::Goodbye { .. }
         | ToController::Renew { .. }
         | ToController::Recover(_)
-        | ToController::Prove(_) => Err("a control frame on a job stream"),
+        | ToController::Prove(_)
+        | ToController::Observed { .. } => Err("a control frame on a job stream"),
     }
 }
 

@@ -144,7 +144,7 @@ fn a_silent_connection_is_closed() {
     let mut core = Core::new(5);
     assert_eq!(core.handle(Input::Timeout, 6), []);
     let due = core.next_timeout().unwrap();
-    assert_eq!(closed_with(&core.handle(Input::Timeout, due)), Some(close::PROTOCOL));
+    assert_eq!(closed_with(&core.handle(Input::Timeout, due)), Some(close::UNAVAILABLE));
     assert_eq!(core.next_timeout(), None);
 }
 

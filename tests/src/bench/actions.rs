@@ -147,7 +147,7 @@ impl ActionHost {
             redis_enabled: None,
             generation: self.next(),
         });
-        Ok(self.run(JobDoc { executor, spec }).await?.0)
+        Ok(self.run(JobDoc { executor, probe: false, spec }).await?.0)
     }
 
     /// The same environment with Redis keys of its own and nothing else to purge.
@@ -210,7 +210,7 @@ impl ActionHost {
             mode: PurgeMode::Hard,
             dry_run: false,
         });
-        let (secs, result) = self.run(JobDoc { executor, spec }).await?;
+        let (secs, result) = self.run(JobDoc { executor, probe: false, spec }).await?;
         let result: PurgeResult = serde_json::from_value(result)?;
         match result.fastcgi.map(|purged| purged.removed) {
             Some(1) => Ok(secs),

@@ -11,12 +11,15 @@ pub mod actions;
 pub mod cache_files;
 pub mod clock;
 pub mod crowd;
+pub mod fleet;
 pub mod http;
 pub mod process;
 pub mod queue;
 pub mod report;
 pub mod rivals;
 pub mod sections;
+pub mod settled;
+pub mod stacks;
 pub mod stats;
 pub mod swarm;
 

@@ -33,12 +33,20 @@ pub fn run(command: &mut Command) -> Res<Output> {
 /// # Errors
 /// If the system does not tell.
 pub fn cpu_secs() -> Res<(f64, f64)> {
-    let text = std::fs::read_to_string("/proc/self/stat")?;
+    cpu_secs_of(std::process::id())
+}
+
+/// Processor seconds a process has used, and those of the programs it ran to their end.
+///
+/// # Errors
+/// If the process is gone.
+pub fn cpu_secs_of(pid: u32) -> Res<(f64, f64)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let after_name = text.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let ticks = |at: usize| -> Option<f64> { after_name.split(' ').nth(at)?.parse().ok() };
     let sum = |first| Some((ticks(first)? + ticks(first + 1)?) / TICKS_PER_SEC);
     // User and system time are the 14th and 15th field, those of children the next two.
-    sum(11).zip(sum(13)).ok_or_else(|| "no times in /proc/self/stat".into())
+    sum(11).zip(sum(13)).ok_or_else(|| format!("no times in /proc/{pid}/stat").into())
 }
 
 /// A figure of `/proc/<pid>/status` in kilobytes (`VmRSS`, `RssAnon`).

@@ -114,6 +114,7 @@ fn environment(worker: usize, host: usize, number: usize) -> Environment {
         },
         fastcgi: None,
         redis: None,
+        labels: std::collections::BTreeMap::new(),
         version: 1,
         created_at: NOW,
         updated_at: NOW,
@@ -138,7 +139,14 @@ pub async fn prepare(store: &Store) -> Res<Vec<Worker>> {
     let decide =
         move |_: &_| Ok(Decision { changes: changes.clone(), events: Vec::new(), reply: () });
     store.transact("bench_prepare", Scope::default(), decide).await?;
+    prepare_again(store).await
+}
 
+/// The workers of a store that was prepared before, every host connected anew.
+///
+/// # Errors
+/// If the store refuses.
+pub async fn prepare_again(store: &Store) -> Res<Vec<Worker>> {
     let template = Templates::shipped()?.for_type(JobType::CachePurge);
     let controller = ControllerId::from_parts(1, [0; 10]);
     let mut workers = Vec::new();
@@ -163,6 +171,7 @@ impl Worker {
             host_id: host_id(self.number, host),
             site_id: Some(site_id()),
             environment_id: Some(environment_id(self.number, host, one)),
+            stack_id: None,
             request: json!({"urls": [format!("http://e{host}-{one}.test/page/{serial}/")]}),
             request_id: None,
             retry_of: None,
@@ -177,9 +186,45 @@ impl Worker {
     /// # Errors
     /// If a job is not queued, not claimed or not settled: then the figures would be worth nothing.
     pub async fn work(&self, store: &Store, rounds: usize, batch: usize) -> Res<Took> {
+        self.work_from(store, 0, rounds, batch).await
+    }
+
+    /// Queues single jobs one after the other, each when the one before is committed; seconds each
+    /// took.
+    ///
+    /// # Errors
+    /// If the store refuses.
+    pub async fn queue_one_by_one(
+        &self,
+        store: &Store,
+        caller: usize,
+        jobs: usize,
+    ) -> Res<Vec<f64>> {
+        let mut took = Vec::with_capacity(jobs);
+        for number in 0..jobs {
+            let serial = caller * jobs + number;
+            let job = self.job(serial / BATCH, serial % BATCH);
+            let watch = Watch::start();
+            store.enqueue(&[job], NOW).await?;
+            took.push(watch.secs());
+        }
+        Ok(took)
+    }
+
+    /// As [`Worker::work`], from the round `first` on: the rounds before were worked already.
+    ///
+    /// # Errors
+    /// As [`Worker::work`].
+    pub async fn work_from(
+        &self,
+        store: &Store,
+        first: usize,
+        rounds: usize,
+        batch: usize,
+    ) -> Res<Took> {
         let limit = u32::try_from(batch)?;
         let mut took = Took::default();
-        for round in 0..rounds {
+        for round in first..first + rounds {
             let jobs: Vec<NewJob> = (0..batch).map(|place| self.job(round, place)).collect();
             let watch = Watch::start();
             store.enqueue(&jobs, NOW).await?;

@@ -38,6 +38,12 @@ impl Samples {
         self.quantile(0.50)
     }
 
+    /// 95 of 100 are not larger.
+    #[must_use]
+    pub fn p95(&self) -> f64 {
+        self.quantile(0.95)
+    }
+
     /// 99 of 100 are not larger.
     #[must_use]
     pub fn p99(&self) -> f64 {
@@ -67,6 +73,13 @@ pub fn time(secs: f64) -> String {
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),
         s => format!("{s:.2} s"),
     }
+}
+
+/// Kilobytes of a program as a person reads them.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "kilobytes of a program")]
+pub fn mb(kb: u64) -> String {
+    format!("{:.1} MB", kb as f64 / 1024.0)
 }
 
 /// A ratio as a person reads it.

@@ -23,13 +23,13 @@ use tokio::task::JoinSet;
 use super::Res;
 
 /// Handshakes at once: more would only wait for each other on a small machine.
-const AT_ONCE: usize = 16;
-const ENDPOINTS: usize = 4;
+pub(super) const AT_ONCE: usize = 16;
+pub(super) const ENDPOINTS: usize = 4;
 /// How often, and after which pause, a host asks again when the controller has no time for it.
 const TRIES_MAX: usize = 200;
 const RATE_LIMITED_PAUSE: Duration = Duration::from_millis(250);
 const READ_BYTES: usize = 4 * 1024;
-const FACTS: &[u8] = br#"{"hostname":"swarm","os":"linux","arch":"x86_64"}"#;
+pub(super) const FACTS: &[u8] = br#"{"hostname":"swarm","os":"linux","arch":"x86_64"}"#;
 
 /// Enrols and connects one host per line of `file`, says so, and stays until it is killed.
 ///
@@ -71,7 +71,7 @@ pub async fn run(file: &Path) -> Res<()> {
 }
 
 /// Asks for an identity until the controller has time for it.
-async fn enrol(join: &Join, number: usize) -> Res<Identity> {
+pub(super) async fn enrol(join: &Join, number: usize) -> Res<Identity> {
     let key = KeyPair::generate()?;
     for _ in 0..TRIES_MAX {
         match ask(join, number, &key).await? {

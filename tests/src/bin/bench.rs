@@ -4,7 +4,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use hostler_tests::bench::{Res, Scale, sections, swarm};
+use hostler_tests::bench::{Res, Scale, fleet, sections, swarm};
 
 const USAGE: &str = "usage: bench [--quick] [--only NAME]...";
 
@@ -36,6 +36,12 @@ async fn run() -> Res<bool> {
         && mode == "swarm"
     {
         swarm::run(file.as_ref()).await?;
+        return Ok(true);
+    }
+    if let [mode, joins, begun] = words.as_slice()
+        && mode == "fleet"
+    {
+        fleet::run(joins.as_ref(), begun.as_ref()).await?;
         return Ok(true);
     }
     let asked = arguments()?;

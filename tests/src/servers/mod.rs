@@ -1,14 +1,18 @@
 //! Real servers on loopback: each has its own directory and probed free ports, is known to be the
 //! one that answers, and is stopped by its own process id when its guard is dropped.
 
+pub mod age;
+pub mod docker;
+pub mod git;
 pub mod nginx;
 pub mod php;
 pub mod postgres;
 pub mod redis;
+pub mod s3;
 pub mod tls;
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -164,6 +168,11 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
     /// Sends a signal to this very process.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
@@ -231,23 +240,32 @@ pub fn get(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Answer, ServerError> {
-    use std::io::Write as _;
-    let failed =
-        |error: std::io::Error| ServerError::new(&format!("GET http://{host}{path}"), error);
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
+    let what = format!("GET http://{host}{path}");
+    let failed = |error: std::io::Error| ServerError::new(&what, error);
+    let stream = std::net::TcpStream::connect(("127.0.0.1", port)).map_err(failed)?;
     stream.set_read_timeout(Some(Duration::from_secs(SERVER_SECS_MAX))).map_err(failed)?;
     let mut request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
     request.push_str("\r\n");
+    exchange(stream, &what, &request)
+}
+
+/// Sends a request over a connection and reads the answer to the connection's end.
+fn exchange(
+    mut stream: impl Read + Write,
+    what: &str,
+    request: &str,
+) -> Result<Answer, ServerError> {
+    let failed = |error: std::io::Error| ServerError::new(what, error);
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).map_err(failed)?;
     let text = String::from_utf8_lossy(&bytes);
     let (head, body) = text
         .split_once("\r\n\r\n")
-        .ok_or_else(|| ServerError(format!("GET http://{host}{path}: no HTTP answer: {text}")))?;
+        .ok_or_else(|| ServerError(format!("{what}: no HTTP answer: {text}")))?;
     let (status_line, head) = head.split_once("\r\n").unwrap_or((head, ""));
     let status = status_line
         .split(' ')
@@ -255,4 +273,16 @@ pub fn get(
         .and_then(|code| code.parse().ok())
         .ok_or_else(|| ServerError(format!("no status in {status_line:?}")))?;
     Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
+}
+
+/// The processes whose parent is this one.
+fn children(parent: u32) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        after_name.split(' ').nth(1) == Some(parent.to_string().as_str())
+    })
+    .collect()
 }

@@ -6,8 +6,8 @@ use rustix::process::Signal;
 
 use super::tls::Tls;
 use super::{
-    Answer, Process, SERVER_SECS_MAX, ServerError, command, directory, find, free_port, get,
-    is_root, wait_for, write,
+    Answer, Process, SERVER_SECS_MAX, ServerError, children, command, directory, find, free_port,
+    get, is_root, wait_for, write,
 };
 
 /// A running nginx. Files: `nginx.conf`, `conf.d/*.conf` (included in `http {}`), `nginx.pid`,
@@ -140,6 +140,21 @@ impl Nginx {
     /// # Errors
     /// When the vhost does not come to life.
     pub fn add_vhost(&self, vhost: &Vhost<'_>) -> Result<(), ServerError> {
+        self.write_vhost(vhost)?;
+        self.reload_and_wait()?;
+        let domain = vhost.domain;
+        wait_for(&format!("vhost {domain}"), SERVER_SECS_MAX, || {
+            let answer = get(self.port, domain, "/.vhost", &[]).ok()?;
+            (answer.body == *domain).then_some(())
+        })
+        .map_err(|error| ServerError(format!("{error}\n{}", self.error_log())))
+    }
+
+    /// Writes a PHP vhost's file, for the next reload.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_vhost(&self, vhost: &Vhost<'_>) -> Result<(), ServerError> {
         let Vhost { domain, docroot, php_socket, hostler_dir, server_lines, location_lines, tls } =
             vhost;
         let plain = format!("listen 127.0.0.1:{};", self.port);
@@ -166,13 +181,7 @@ impl Nginx {
             docroot = docroot.display(),
             php = php_socket.display(),
         );
-        self.write_conf(&format!("{domain}.conf"), &text)?;
-        self.reload_and_wait()?;
-        wait_for(&format!("vhost {domain}"), SERVER_SECS_MAX, || {
-            let answer = get(self.port, domain, "/.vhost", &[]).ok()?;
-            (answer.body == *domain).then_some(())
-        })
-        .map_err(|error| ServerError(format!("{error}\n{}", self.error_log())))
+        self.write_conf(&format!("{domain}.conf"), &text)
     }
 
     /// Tells the master to read its configuration again.
@@ -207,18 +216,6 @@ fn spawn(root: &Path) -> Result<Process, ServerError> {
     start.args(["-p", &root.to_string_lossy(), "-c", "nginx.conf", "-g", "daemon off;"]);
     start.arg("-e").arg(root.join("error.log"));
     Process::start("nginx", &mut start, &root.join("stderr.log"))
-}
-
-/// The processes whose parent is this one.
-fn children(parent: u32) -> Vec<u32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
-        after_name.split(' ').nth(1) == Some(parent.to_string().as_str())
-    })
-    .collect()
 }
 
 /// Whether a worker has ended, or has been told to: it then closes its listening sockets at once

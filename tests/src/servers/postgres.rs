@@ -84,6 +84,11 @@ impl Postgres {
         let (data, log) = (owned.data(), owned.log());
         owned.process = Some(Process::start("postgres", &mut start, &log)?);
         wait_for("postgres to answer", SERVER_SECS_MAX, || {
+            // After a kill it refuses to start while a process of before still uses its memory.
+            let process = self.process()?;
+            if !process.is_running() {
+                *process = Process::start("postgres", &mut start, &log).ok()?;
+            }
             self.psql("postgres", "SHOW data_directory").ok().filter(|answer| {
                 // Known to be ours by where it keeps its files.
                 let own = data.canonicalize().unwrap_or_else(|_| data.clone());
@@ -107,6 +112,17 @@ impl Postgres {
             wait_for("postgres to stop", SERVER_SECS_MAX, || {
                 (!process.is_running()).then_some(())
             })?;
+        }
+        Ok(())
+    }
+
+    /// Kills the tests' own server's first process as a crash would; the others notice.
+    ///
+    /// # Errors
+    /// When it is not the tests' own.
+    pub fn kill(&mut self) -> Result<(), ServerError> {
+        if let Some(mut process) = self.own()?.process.take() {
+            process.kill();
         }
         Ok(())
     }

@@ -1,9 +1,11 @@
-//! A certificate nobody trusts, for servers that speak TLS.
+//! Certificates for servers that speak TLS: of one nobody trusts, or of an authority of the tests'
+//! own.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hostler_agent::host::probe::{self, Origin, Probe};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use super::{SERVER_SECS_MAX, ServerError, free_port, write};
 
@@ -29,6 +31,22 @@ impl Tls {
         Ok(Self { port: free_port()?, certificate, key })
     }
 
+    /// Makes a certificate for `names` and the authority that signs it; the authority's own
+    /// certificate is the second. All files go into `dir`.
+    ///
+    /// # Errors
+    /// When they cannot be made or written, or loopback has no port to give.
+    pub fn signed(dir: &Path, names: &[&str]) -> Result<(Self, PathBuf), ServerError> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = sign(names).map_err(|error| ServerError::new("making a certificate", error))?;
+        let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+        let ca = dir.join("ca.pem");
+        write(&ca, &made.ca)?;
+        write(&certificate, &made.certificate)?;
+        write(&key, &made.key)?;
+        Ok((Self { port: free_port()?, certificate, key }, ca))
+    }
+
     /// One GET as a visitor who trusts any certificate sends it.
     ///
     /// # Errors
@@ -51,4 +69,25 @@ impl Tls {
             self.key.display()
         )
     }
+}
+
+/// A certificate, its key and its authority's certificate, in PEM.
+struct Signed {
+    certificate: String,
+    key: String,
+    ca: String,
+}
+
+fn sign(names: Vec<String>) -> Result<Signed, rcgen::Error> {
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    authority.distinguished_name.push(DnType::CommonName, "The tests' own authority");
+    let authority_key = KeyPair::generate()?;
+    let ca = authority.self_signed(&authority_key)?.pem();
+    let mut leaf = CertificateParams::new(names)?;
+    // An issuer and its subject must not share their name.
+    leaf.distinguished_name.push(DnType::CommonName, "A server of the tests");
+    let key = KeyPair::generate()?;
+    let signed = leaf.signed_by(&key, &Issuer::new(authority, authority_key))?;
+    Ok(Signed { certificate: signed.pem(), key: key.serialize_pem(), ca })
 }

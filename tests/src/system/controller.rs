@@ -24,6 +24,8 @@ pub struct Controller {
     around: Around,
     /// Further arguments of its command line.
     args: Vec<String>,
+    /// Further variables of its environment.
+    variables: Vec<(String, String)>,
     process: Option<Process>,
     dir: tempfile::TempDir,
 }
@@ -104,9 +106,20 @@ impl Controller {
             database_url: database_url.map(str::to_owned),
             around: Around::Usual,
             args: Vec::new(),
+            variables: Vec::new(),
             process: None,
             dir: directory("controller")?,
         })
+    }
+
+    /// Further arguments of its command line, from its next start on.
+    pub fn set_args(&mut self, args: Vec<String>) {
+        self.args = args;
+    }
+
+    /// A variable of its environment, from its next start on.
+    pub fn set_variable(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
     }
 
     /// The same in other surroundings, from its next start on.
@@ -151,6 +164,7 @@ impl Controller {
             start.arg(flag).arg(format!("127.0.0.1:{port}"));
         }
         start.args(&self.args);
+        start.envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(url) = &self.database_url {
             start.env("HOSTLER_DATABASE_URL", url);
         }
@@ -215,6 +229,19 @@ impl Controller {
         body: Option<&Value>,
     ) -> Result<Reply, ServerError> {
         request(self.api_port, method, path, &[], body)
+    }
+
+    /// A request to its API with these headers and this body, as they are.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn send(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) -> Result<Reply, ServerError> {
+        request(self.api_port, "POST", path, headers, Some(body))
     }
 
     /// A new enrolment token's join string.

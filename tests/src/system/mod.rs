@@ -2,15 +2,21 @@
 //! an agent each, and sites on them. The demo, the benchmarks and the whole-system tests start
 //! here.
 
+mod cluster;
 mod controller;
 mod host;
 mod http;
 mod site;
+mod stacks;
 
+pub use cluster::{Cluster, call_any};
 pub use controller::{Around, Controller};
 pub use host::Host;
 pub use http::{Reply, request};
 pub use site::{Site, SiteOptions};
+pub use stacks::{
+    StackHost, StackSystem, WEBHOOK_SECRET, hmac_sha256, push_headers, webhook_signature,
+};
 
 use std::path::PathBuf;
 

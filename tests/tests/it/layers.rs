@@ -11,6 +11,8 @@ const CONTROLLER: &[(&str, u8)] = &[
     ("views", 1),
     ("telemetry", 1),
     ("store", 2),
+    ("git", 2),
+    ("bundles", 2),
     ("pki", 2),
     ("events", 3),
     ("templates", 3),
@@ -33,6 +35,7 @@ const AGENT: &[(&str, u8)] = &[
     ("actions", 3),
     ("runner", 4),
     ("observe", 4),
+    ("bulk", 4),
     ("identity", 5),
     ("session", 6),
     ("config", 7),
@@ -46,12 +49,16 @@ const DOORS: &[(&str, &str, &[&str])] = &[
     ("controller/src", "quinn", &["fleet"]),
     ("controller/src", "rcgen", &["pki"]),
     ("controller/src", "x509_parser", &["pki"]),
-    ("controller/src", "reqwest", &["cli", "bin"]),
+    ("controller/src", "gix", &["git"]),
+    ("controller/src", "reqwest", &["cli", "bin", "git", "bundles"]),
+    ("controller/src", "object_store", &["bundles"]),
     ("controller/src", "getrandom", &["clock"]),
-    ("agent/src", "quinn", &["net", "session", "identity"]),
+    ("agent/src", "quinn", &["net", "session", "identity", "bulk"]),
     ("agent/src", "redb", &["journal"]),
     ("agent/src", "redis", &["host"]),
     ("agent/src", "hyper", &["host"]),
+    ("agent/src", "x25519_dalek", &["host"]),
+    ("agent/src", "bech32", &["host"]),
     ("agent/src", "getrandom", &["clock"]),
     ("protocol/src", "bincode", &["codec"]),
 ];
@@ -274,6 +281,40 @@ fn files_stay_small() {
             if lines > FILE_LINES_MAX {
                 wrong
                     .push(format!("{}: {lines} lines, more than {FILE_LINES_MAX}", file.display()));
+            }
+        }
+    }
+    expect_none(&wrong);
+}
+
+/// The fields called `message` that log lines give themselves.
+fn fields_called_message(text: &str) -> usize {
+    let levels = ["error", "warn", "info", "debug"];
+    let calls = levels.iter().flat_map(|level| {
+        let call = format!("tracing::{level}!(");
+        let after: Vec<&str> = text.split(call.as_str()).skip(1).collect();
+        after
+    });
+    // The fields come before the text.
+    let fields = calls.map(|after| after.split('"').next().unwrap_or_default());
+    let named = |field: &&str| {
+        let name = field.split('=').next().unwrap_or_default();
+        name.trim().trim_start_matches(['%', '?']) == "message"
+    };
+    fields.flat_map(|fields| fields.split(',').filter(named).collect::<Vec<_>>()).count()
+}
+
+/// The text of a log line is its `message`: with a field of that name a line in JSON has the key
+/// twice, and a reader finds one of them.
+#[test]
+fn no_log_line_has_two_messages() {
+    assert_eq!(fields_called_message(r#"tracing::warn!(code, message, "no");"#), 1);
+    assert_eq!(fields_called_message(r#"tracing::warn!(reason = message, "a message, no");"#), 0);
+    let mut wrong = Vec::new();
+    for place in ["controller/src", "agent/src"] {
+        for file in rust_files(&root().join(place)) {
+            if fields_called_message(&fs::read_to_string(&file).unwrap()) > 0 {
+                wrong.push(format!("{}: a log line with a field `message`", file.display()));
             }
         }
     }

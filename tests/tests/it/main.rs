@@ -5,11 +5,19 @@ mod ansible;
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod bundles;
+#[cfg(test)]
+mod charts;
+#[cfg(test)]
 mod cli;
+#[cfg(test)]
+mod docker;
 #[cfg(test)]
 mod explain;
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod git;
 #[cfg(test)]
 mod layers;
 #[cfg(test)]
@@ -26,11 +34,16 @@ mod purge_modes;
 mod purge_select;
 #[cfg(test)]
 mod recovery;
+#[cfg(test)]
 mod removal;
+#[cfg(test)]
+mod requirements;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod servers;
+#[cfg(test)]
+mod sim;
 #[cfg(test)]
 mod stand;
 #[cfg(test)]

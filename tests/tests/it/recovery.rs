@@ -1,8 +1,11 @@
 //! The agent killed in the middle of a toggle: at its next start everything is old, or new.
 
-use hostler_protocol::job::{PurgeScope, RemoveResult, StepState, ToggleResult};
+use hostler_protocol::job::{
+    Executor, JobDoc, JobSpec, Outcome, PurgeMode, PurgeScope, RemoveResult, StepState, Subject,
+    ToggleResult,
+};
 
-use crate::stand::{Options, Stand, entries, result};
+use crate::stand::{Options, Stand, entries, purge_spec, result};
 
 #[tokio::test]
 async fn a_kill_at_any_step_leaves_the_old_state() {
@@ -52,6 +55,55 @@ async fn a_kill_at_any_step_of_a_removal_leaves_the_old_state() {
     }
     result::<RemoveResult>(&stand.remove(&shop).await);
     assert_eq!(files(), [None, None, None]);
+}
+
+/// What an agent that starts again would be told of this job by its host.
+async fn proven(stand: &Stand, spec: &JobSpec) -> Option<Outcome> {
+    let doc = JobDoc { executor: Executor::Native, probe: true, spec: spec.clone() };
+    stand.actions.probe(&doc).await
+}
+
+#[tokio::test]
+async fn a_kill_after_the_last_step_is_a_success_that_the_host_proves() {
+    let mut stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let on = stand.toggle_spec(&shop, Some(true), None);
+    stand.kill_at("commit", on).await;
+    stand.restart();
+    stand.actions.recover().await;
+    let on = stand.toggle_spec(&shop, Some(true), None);
+    assert_eq!(proven(&stand, &on).await, None, "it was put back");
+
+    let told = result::<ToggleResult>(&stand.run(on.clone()).await);
+    stand.restart();
+    stand.actions.recover().await;
+    let outcome = proven(&stand, &on).await.expect("what was committed is done");
+    let again = result::<ToggleResult>(&outcome);
+    assert_eq!(
+        (again.generation, again.fastcgi.map(|flag| flag.enabled)),
+        (told.generation, Some(true))
+    );
+    let purge = purge_spec(&shop, PurgeScope::All, PurgeMode::Hard);
+    assert_eq!(proven(&stand, &purge).await, None, "of a purge nothing can be told afterwards");
+
+    // A newer toggle says otherwise: the older one is not what the host does.
+    result::<ToggleResult>(&stand.toggle(&shop, false).await);
+    assert_eq!(proven(&stand, &on).await, None);
+    let remove = stand.remove_spec(&shop);
+    assert_eq!(proven(&stand, &remove).await, None);
+    result::<RemoveResult>(&stand.run(remove.clone()).await);
+    assert!(proven(&stand, &remove).await.is_some(), "it is gone, and nothing of ours is there");
+}
+
+#[tokio::test]
+async fn a_host_that_serves_something_else_proves_nothing() {
+    let stand = Stand::start("");
+    let shop = stand.site("shop", &Options::default());
+    let on = stand.toggle_spec(&shop, Some(true), None);
+    result::<ToggleResult>(&stand.run(on.clone()).await);
+    std::fs::write(&shop.nginx.server_file, "").unwrap();
+    stand.nginx.reload_and_wait().unwrap();
+    assert_eq!(proven(&stand, &on).await, None);
 }
 
 #[tokio::test]
@@ -117,10 +169,10 @@ async fn what_a_job_left_that_was_cut_off_is_put_right_without_a_restart() {
     stand.kill_at("effect", spec).await;
     stand.faults.clear();
     assert_eq!(stand.status(&shop, "/"), "MISS", "the new configuration was live");
-    let steps = stand.actions.put_right(&shop.id).await;
+    let steps = stand.actions.put_right(&Subject::Environment(shop.id.clone())).await;
     assert_eq!(steps.len(), 1, "{steps:#?}");
     assert_eq!(stand.status(&shop, "/"), "OFF", "{steps:#?}");
-    assert!(stand.actions.put_right(&shop.id).await.is_empty());
+    assert!(stand.actions.put_right(&Subject::Environment(shop.id.clone())).await.is_empty());
 }
 
 #[tokio::test]

@@ -383,7 +383,8 @@ fn actions(nginx: &Nginx, dirs: &[&Path], faults: &Faults, ansible: Ansible) -> 
     };
     let (state_dir, faults) = (dirs[0].join("state"), faults.clone());
     let reload_secs_max = RELOAD_SECS_MAX;
-    let settings = ActionSettings { state_dir, reload_secs_max, ansible, faults };
+    let settings =
+        ActionSettings { state_dir, reload_secs_max, ansible, faults, ..ActionSettings::default() };
     Actions::new(policy, settings, Clock::system())
 }
 

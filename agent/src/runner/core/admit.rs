@@ -2,12 +2,11 @@
 //! acknowledged one is remembered.
 
 use hostler_protocol::SPEC_BYTES_MAX;
-use hostler_protocol::id::EnvironmentId;
-use hostler_protocol::job::{self, Code, JobDoc, JobError, JobSpec, JobType, OutcomeState};
+use hostler_protocol::job::{self, Code, JobDoc, JobError, JobType, OutcomeState};
 use hostler_protocol::message::{AttemptRef, ToController};
 
 use super::end::failure;
-use super::{Core, Effect, Now, State, UNACKNOWLEDGED_MAX};
+use super::{Core, Effect, Now, State, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX};
 use crate::journal::{JournalFault, SETTLED_MAX};
 
 impl Core {
@@ -21,7 +20,7 @@ impl Core {
         match self.attempts.get_mut(&attempt) {
             // Said when it is on disk.
             Some(State::Accepting { .. }) => return,
-            Some(State::Unacknowledged { sent_at_ms }) => {
+            Some(State::Unacknowledged { sent_at_ms, .. }) => {
                 *sent_at_ms = None;
                 return;
             }
@@ -84,8 +83,10 @@ impl Core {
             let message = format!("{running} jobs run here; the limit is {}", self.limits.jobs_max);
             return Err(refusal(Code::AgentBusy, message));
         }
-        if finished >= UNACKNOWLEDGED_MAX {
-            let message = format!("{finished} outcomes wait to be acknowledged");
+        let bytes: u64 = self.attempts.values().map(State::kept_bytes).sum();
+        if finished >= UNACKNOWLEDGED_MAX || bytes >= UNACKNOWLEDGED_BYTES_MAX {
+            let mib = bytes / (1024 * 1024);
+            let message = format!("{finished} outcomes ({mib} MiB) wait to be acknowledged");
             return Err(refusal(Code::NoSpace, message));
         }
         Ok(())
@@ -154,19 +155,19 @@ impl Core {
     }
 
     /// Starts an attempt that is ready, once the host is in a defined state and nobody else
-    /// changes its environment. One that was cancelled ends instead.
+    /// changes what it is about. One that was cancelled ends instead.
     pub(super) fn start(&mut self, attempt: &AttemptRef, now: Now, effects: &mut Vec<Effect>) {
         if self.recovering {
             return;
         }
         let Some(state @ State::Ready { .. }) = self.attempts.get_mut(attempt) else { return };
         if let State::Ready { spec, cancelled: false, .. } = state
-            && let Some(environment) = changed_by(&spec.spec)
+            && let Some(subject) = spec.spec.changes()
         {
-            if self.changing.contains_key(environment) {
+            if self.changing.contains_key(&subject) {
                 return;
             }
-            self.changing.insert(environment.clone(), attempt.clone());
+            self.changing.insert(subject, attempt.clone());
         }
         let since_us = now.wall_us;
         let next = State::Running { deadline_ms: u64::MAX, sequence: 0, since_us };
@@ -182,19 +183,6 @@ impl Core {
             *deadline_ms = now.monotonic_ms.saturating_add(timeout_ms);
         }
         effects.push(Effect::Start { attempt: attempt.clone(), spec });
-    }
-}
-
-/// The environment that a job changes.
-fn changed_by(spec: &JobSpec) -> Option<&EnvironmentId> {
-    match spec {
-        JobSpec::EnvCheck(_)
-        | JobSpec::CacheWarm(_)
-        | JobSpec::CacheFacts(_)
-        | JobSpec::CacheExplain(_) => None,
-        JobSpec::EnvCacheToggle(_) | JobSpec::CachePurge(_) | JobSpec::EnvDelete(_) => {
-            Some(&spec.environment().id)
-        }
     }
 }
 

@@ -101,8 +101,19 @@ impl Core {
         self.finish(attempt, &outcome, effects);
     }
 
-    pub(super) fn recovered(&mut self, steps: &[StepReport], now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn recovered(
+        &mut self,
+        steps: &[StepReport],
+        proven: Vec<(AttemptRef, Outcome)>,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         self.recovering = false;
+        for (attempt, outcome) in proven {
+            if let Some(State::CutOff { .. }) = self.attempts.get(&attempt) {
+                self.finish(attempt, &outcome, effects);
+            }
+        }
         for attempt in self.running() {
             match self.attempts.get(&attempt) {
                 Some(State::CutOff { accepted_at_us, crashes }) => {
@@ -153,7 +164,9 @@ impl Core {
     pub(super) fn stored(&mut self, attempt: AttemptRef, done: Result<(), JournalFault>, now: Now) {
         let Some(state @ State::Finishing { .. }) = self.attempts.get_mut(&attempt) else { return };
         match done {
-            Ok(()) => *state = State::Unacknowledged { sent_at_ms: None },
+            Ok(()) => {
+                *state = State::Unacknowledged { sent_at_ms: None, bytes: state.kept_bytes() };
+            }
             Err(_) => {
                 if let State::Finishing { retry_at_ms, wait_ms, .. } = state {
                     *retry_at_ms = Some(now.monotonic_ms + *wait_ms);

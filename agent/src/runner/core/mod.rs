@@ -5,10 +5,11 @@
 //!   its outcome is;
 //! * an attempt starts at most once, ever: what is running, unacknowledged or settled is never
 //!   started again, and nothing older than the latest known attempt of a job is;
-//! * of all attempts that change one environment, one runs at a time, whatever the controller
+//! * of all attempts that change one environment or stack, one runs at a time, whatever the controller
 //!   says: one that it no longer wants may still be stopping when the next one comes;
 //! * what was cut off by a crash ends as `INTERRUPTED`, after the actions have put the host in a
-//!   defined state; whether to try again is the controller's decision.
+//!   defined state, unless the host itself proves that it is done; whether to try again is the
+//!   controller's decision.
 
 mod admit;
 mod end;
@@ -17,18 +18,20 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use hostler_protocol::id::{BootId, EnvironmentId, JobId};
-use hostler_protocol::job::{JobDoc, Outcome, Progress, StepReport};
+use hostler_protocol::id::{BootId, JobId};
+use hostler_protocol::job::{JobDoc, Outcome, Progress, StepReport, Subject};
 use hostler_protocol::message::{AttemptRef, ToAgent, ToController};
 
 use super::Load;
 use super::pipe::Introduction;
-use crate::journal::{Contents, JournalFault, Unfinished};
+use crate::journal::{Contents, JournalFault, Kept, Unfinished};
 
 /// Outcomes on their way to the controller at once.
 pub const DELIVERIES_MAX: usize = 16;
 /// Outcomes waiting for their acknowledgement beyond which no new work is accepted.
 pub const UNACKNOWLEDGED_MAX: usize = 2000;
+/// Bytes of outcomes waiting for their acknowledgement beyond which no new work is accepted.
+pub const UNACKNOWLEDGED_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// An outcome not acknowledged for this long is sent again within the same session.
 pub const REDELIVER_MS: u64 = 60_000;
 /// First and longest wait before an outcome is journalled again after a fault.
@@ -70,8 +73,9 @@ pub enum Input {
     /// An action is gone without an outcome: it was aborted, or panicked. What it left half-done
     /// has been put right, as these steps say.
     Vanished { attempt: AttemptRef, steps: Vec<StepReport> },
-    /// The actions have put the host in a defined state after the last stop.
-    Recovered { steps: Vec<StepReport> },
+    /// The actions have put the host in a defined state after the last stop. Of some attempts that
+    /// were cut off the host itself has said that they are done.
+    Recovered { steps: Vec<StepReport>, proven: Vec<(AttemptRef, Outcome)> },
     /// No new work from now on.
     Drain,
     /// The time of [`Core::next_timeout`] has come.
@@ -127,7 +131,7 @@ enum State {
         timeout_ms: u64,
         cancelled: bool,
     },
-    /// On disk, waiting for the host to be in a defined state, and its environment to be free.
+    /// On disk, waiting for the host to be in a defined state, and what it changes to be free.
     Ready {
         spec: Box<JobDoc>,
         timeout_ms: u64,
@@ -158,12 +162,27 @@ enum State {
     },
     Unacknowledged {
         sent_at_ms: Option<u64>,
+        /// Of its outcome's document.
+        bytes: u64,
     },
 }
 
 impl State {
     fn is_finished(&self) -> bool {
         matches!(self, Self::Unacknowledged { .. })
+    }
+
+    /// Bytes it keeps on disk, or will, until it is acknowledged.
+    fn kept_bytes(&self) -> u64 {
+        match self {
+            Self::Finishing { outcome, .. } => outcome.len() as u64,
+            Self::Unacknowledged { bytes, .. } => *bytes,
+            Self::Accepting { .. }
+            | Self::Ready { .. }
+            | Self::Running { .. }
+            | Self::Stopping { .. }
+            | Self::CutOff { .. } => 0,
+        }
     }
 
     fn takes_a_place(&self) -> bool {
@@ -183,8 +202,8 @@ pub struct Core {
     limits: Limits,
     boot: BootId,
     attempts: BTreeMap<AttemptRef, State>,
-    /// The attempt that changes each environment just now.
-    changing: BTreeMap<EnvironmentId, AttemptRef>,
+    /// The attempt that changes each environment and stack just now.
+    changing: BTreeMap<Subject, AttemptRef>,
     /// Latest settled attempt of each job, with the order in which it was settled.
     settled: BTreeMap<JobId, (u32, u64)>,
     settled_order: BTreeMap<u64, JobId>,
@@ -210,11 +229,11 @@ impl Core {
             recovering: true,
             draining: false,
         };
-        for Unfinished { attempt, accepted_at_us, crashes } in contents.unfinished {
+        for Unfinished { attempt, accepted_at_us, crashes, .. } in contents.unfinished {
             core.attempts.insert(attempt, State::CutOff { accepted_at_us, crashes });
         }
-        for attempt in contents.finished {
-            core.attempts.insert(attempt, State::Unacknowledged { sent_at_ms: None });
+        for Kept { attempt, bytes } in contents.finished {
+            core.attempts.insert(attempt, State::Unacknowledged { sent_at_ms: None, bytes });
         }
         for attempt in contents.settled {
             core.remember(attempt);
@@ -233,7 +252,7 @@ impl Core {
             State::Running { deadline_ms, .. } => Some(*deadline_ms),
             State::Stopping { abort_at_ms, aborted: false, .. } => Some(*abort_at_ms),
             State::Finishing { retry_at_ms, .. } => *retry_at_ms,
-            State::Unacknowledged { sent_at_ms: Some(sent) } if self.online => {
+            State::Unacknowledged { sent_at_ms: Some(sent), .. } if self.online => {
                 Some(sent + REDELIVER_MS)
             }
             State::Stopping { .. }
@@ -275,7 +294,9 @@ impl Core {
             Input::Vanished { attempt, steps } => {
                 self.vanished(attempt, steps, now, &mut effects);
             }
-            Input::Recovered { steps } => self.recovered(&steps, now, &mut effects),
+            Input::Recovered { steps, proven } => {
+                self.recovered(&steps, proven, now, &mut effects);
+            }
             Input::Drain => self.draining = true,
             Input::Timeout => self.timeout(now, &mut effects),
         }
@@ -288,7 +309,7 @@ impl Core {
         self.online = false;
         let mut unacknowledged = Vec::new();
         for (attempt, state) in &mut self.attempts {
-            if let State::Unacknowledged { sent_at_ms } = state {
+            if let State::Unacknowledged { sent_at_ms, .. } = state {
                 *sent_at_ms = None;
                 unacknowledged.push(attempt.clone());
             }
@@ -329,7 +350,7 @@ impl Core {
                 effects.push(Effect::Cancel { attempt: attempt.clone() });
             }
             // The outcome is known, or soon will be: it is the answer.
-            Some(State::Unacknowledged { sent_at_ms }) => *sent_at_ms = None,
+            Some(State::Unacknowledged { sent_at_ms, .. }) => *sent_at_ms = None,
             Some(State::Stopping { .. } | State::CutOff { .. } | State::Finishing { .. })
             | None => {}
         }
@@ -357,7 +378,7 @@ impl Core {
                     let (attempt, outcome) = (attempt.clone(), outcome.clone());
                     effects.push(Effect::JournalFinish { attempt, outcome });
                 }
-                State::Unacknowledged { sent_at_ms }
+                State::Unacknowledged { sent_at_ms, .. }
                     if sent_at_ms.is_some_and(|sent| sent + REDELIVER_MS <= now_ms) =>
                 {
                     *sent_at_ms = None;
@@ -378,10 +399,11 @@ impl Core {
         if !self.online {
             return;
         }
-        let sent = |state: &&State| matches!(state, State::Unacknowledged { sent_at_ms: Some(_) });
+        let sent =
+            |state: &&State| matches!(state, State::Unacknowledged { sent_at_ms: Some(_), .. });
         let mut places = DELIVERIES_MAX.saturating_sub(self.attempts.values().filter(sent).count());
         for (attempt, state) in &mut self.attempts {
-            if let State::Unacknowledged { sent_at_ms: sent_at_ms @ None } = state
+            if let State::Unacknowledged { sent_at_ms: sent_at_ms @ None, .. } = state
                 && places > 0
             {
                 places -= 1;

@@ -108,19 +108,26 @@ Examples:
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("caches").args(["fastcgi", "redis"]).required(true).multiple(true))]
 pub(in crate::cli) struct SetArgs {
     /// `site/name` or id
     #[arg(value_name = "ENV")]
     pub(in crate::cli) environment: String,
+    #[command(flatten)]
+    pub(in crate::cli) switches: Switches,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
+}
+
+/// Which caches are to be on.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("caches").args(["fastcgi", "redis"]).required(true).multiple(true))]
+pub(in crate::cli) struct Switches {
     /// nginx's cache of rendered pages
     #[arg(long, value_enum, value_name = "SWITCH")]
     pub(in crate::cli) fastcgi: Option<Switch>,
     /// The application's object cache
     #[arg(long, value_enum, value_name = "SWITCH")]
     pub(in crate::cli) redis: Option<Switch>,
-    #[command(flatten)]
-    pub(in crate::cli) wait: WaitArgs,
 }
 
 #[derive(Debug, Args)]
@@ -128,6 +135,18 @@ pub(in crate::cli) struct PurgeArgs {
     /// `site/name` or id
     #[arg(value_name = "ENV")]
     pub(in crate::cli) environment: String,
+    #[command(flatten)]
+    pub(in crate::cli) what: PurgeWhat,
+    /// Count what would be removed, remove nothing
+    #[arg(long)]
+    pub(in crate::cli) dry_run: bool,
+    #[command(flatten)]
+    pub(in crate::cli) wait: WaitArgs,
+}
+
+/// What a purge removes, and how.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct PurgeWhat {
     #[command(flatten)]
     pub(in crate::cli) urls: UrlArgs,
     /// The paths of the URLs with any query string too
@@ -148,11 +167,6 @@ pub(in crate::cli) struct PurgeArgs {
     /// Only this cache
     #[arg(long, value_enum, value_name = "CACHE")]
     pub(in crate::cli) only: Option<Only>,
-    /// Count what would be removed, remove nothing
-    #[arg(long)]
-    pub(in crate::cli) dry_run: bool,
-    #[command(flatten)]
-    pub(in crate::cli) wait: WaitArgs,
 }
 
 #[derive(Debug, Args)]

@@ -43,6 +43,7 @@ Examples:
         after_help = "\
 Examples:
   hostler env list --site shop
+  hostler env list --label tier=prod
   hostler env list --host web1 -o json"
     )]
     List {
@@ -52,6 +53,9 @@ Examples:
         /// Only those on this host: name or id
         #[arg(long, value_name = "HOST")]
         host: Option<String>,
+        /// Only those with this label, their own or their host's; given again, both have to hold
+        #[arg(long = "label", value_name = "KEY=VALUE")]
+        labels: Vec<String>,
     },
     /// Shows one environment
     #[command(after_help = "Example:\n  hostler env show shop/production")]
@@ -68,6 +72,22 @@ Examples:
   hostler env change shop/production --executor ansible
   hostler env change shop/production --no-redis")]
     Change(Box<ChangeArgs>),
+    /// Sets labels of an environment, and takes labels away
+    #[command(after_help = "\
+KEY=VALUE sets a label, KEY- takes it away; others stay. An environment has its host's labels too,
+unless it says otherwise itself.
+
+Examples:
+  hostler env label shop/production tier=prod
+  hostler env label shop/production tier-")]
+    Label {
+        /// `site/name` or id
+        #[arg(value_name = "ENV")]
+        environment: String,
+        /// What to set or take away
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        labels: Vec<String>,
+    },
     /// Takes back what Hostler put on the host and forgets the environment; the site's files stay
     #[command(
         visible_alias = "rm",

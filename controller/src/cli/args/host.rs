@@ -27,6 +27,21 @@ pub(in crate::cli) enum HostVerb {
         #[arg(value_name = "NAME")]
         name: String,
     },
+    /// Sets labels of a host, and takes labels away; environments on it have them too
+    #[command(after_help = "\
+KEY=VALUE sets a label, KEY- takes it away; others stay.
+
+Examples:
+  hostler host label web1 rack=b7 region=eu
+  hostler host label web1 rack-")]
+    Label {
+        /// Name or id
+        #[arg(value_name = "HOST")]
+        host: String,
+        /// What to set or take away
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        labels: Vec<String>,
+    },
     /// Shuts a host out: closes its session, refuses its certificate, ends its jobs
     #[command(after_help = "\
 An evicted host may be enrolled again with a new token, as another host. A banned host's keys are

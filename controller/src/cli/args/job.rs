@@ -26,6 +26,9 @@ pub(in crate::cli) enum TypeArg {
     CacheWarm,
     CacheFacts,
     CacheExplain,
+    StackSync,
+    StackDown,
+    StackPlan,
 }
 
 #[derive(Debug, Subcommand)]
@@ -119,9 +122,15 @@ pub(in crate::cli) struct JobListArgs {
     /// Only jobs of this site: name or id
     #[arg(long, value_name = "SITE")]
     pub(in crate::cli) site: Option<String>,
+    /// Only jobs about this stack: path or id
+    #[arg(long, value_name = "STACK")]
+    pub(in crate::cli) stack: Option<String>,
     /// Only jobs that follow from this one
     #[arg(long, value_name = "ID")]
     pub(in crate::cli) parent: Option<String>,
+    /// Only jobs of this batch
+    #[arg(long, value_name = "ID")]
+    pub(in crate::cli) batch: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..), value_name = "ROWS")]
     pub(in crate::cli) limit: u32,

@@ -1,10 +1,13 @@
 //! What can be typed. Help texts teach by example; they are pinned in `contracts/cli/`.
 
+mod batch;
 mod cache;
 mod environment;
 mod host;
 mod job;
+mod refresh;
 mod site;
+mod stack;
 mod token;
 mod wait;
 
@@ -13,13 +16,18 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(super) use cache::{CacheVerb, Mode, Only, PurgeArgs, SetArgs, Switch, UrlArgs, WarmArgs};
+pub(super) use batch::{BatchArgs, BatchVerb, Targets};
+pub(super) use cache::{
+    CacheVerb, Mode, Only, PurgeArgs, PurgeWhat, SetArgs, Switch, Switches, UrlArgs, WarmArgs,
+};
 pub(super) use environment::{ChangeArgs, CreateArgs, EnvironmentVerb, Executing, Fields};
 pub(super) use host::HostVerb;
 pub(super) use job::{JobListArgs, JobVerb};
+pub(super) use refresh::{RefreshArgs, RefreshVerb};
 pub(super) use site::SiteVerb;
+pub(super) use stack::{StackVerb, StatusArg};
 pub(super) use token::TokenVerb;
-pub(super) use wait::{Span, Wait, WaitArgs};
+pub(super) use wait::{Span, Wait, WaitAllArgs, WaitArgs};
 
 use super::output::Format;
 
@@ -33,9 +41,14 @@ Examples:
   hostler cache set shop/production --fastcgi on --wait
   hostler cache purge shop/production --url https://shop.example/ --wait
   hostler cache explain https://shop.example/cart
+  hostler batch purge --label tier=prod --canary 1 --wait
+  hostler refresh --wait                   look at the config repository now
+  hostler stack list                       what should run, and whether it does
+  hostler stack plan shop/web              what a sync would do, and why
   hostler job list --state failed
 
-Environments are named `site/name` (shop/production) or by id, hosts and sites by name or id.
+Environments are named `site/name` (shop/production) or by id, hosts and sites by name or id,
+stacks by their path in the repository or by id.
 
 Environment:
   HOSTLER_SERVER   the controller's address, as --server
@@ -47,7 +60,7 @@ Exit codes:
   4 auth        5 refused            6 job failed        7 job cancelled
   8 pending     9 unreachable      130 detached by Ctrl-C; the job goes on";
 
-/// Operates Hostler: hosts, sites, environments, their caches, and the jobs that change them
+/// Operates Hostler: hosts, sites, environments, their caches, stacks, and the jobs that change them
 #[derive(Debug, Parser)]
 #[command(
     name = "hostler",
@@ -143,6 +156,37 @@ Examples:
         after_help = "Examples:\n  hostler job list --state failed\n  hostler job watch job_01kah2m3n4p5q6r7s8t9v0w1x2"
     )]
     Job(JobVerb),
+    /// Batches: the same for many environments, with canaries and limits
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  hostler batch purge --label tier=prod --dry-run
+  hostler batch set --site shop --fastcgi on --canary 1 --stop-on-failure --wait
+  hostler batch show batch_01kah2m3n4p5q6r7s8t9v0w1x2"
+    )]
+    Batch(BatchVerb),
+    /// Stacks: compose projects as the config repository says, each on its hosts
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  hostler stack list --out-of-sync
+  hostler stack show shop/web
+  hostler stack plan shop/web
+  hostler stack sync shop/web --wait"
+    )]
+    Stack(StackVerb),
+    /// Looks at the config repository now
+    #[command(after_help = "\
+A refresh reads the repository; what has changed is then synced to the hosts by itself. One runs at
+a time: another one waits, and a newer one takes its place and answers for both.
+
+Examples:
+  hostler refresh --wait
+  hostler refresh status
+  hostler refresh list --limit 5")]
+    Refresh(RefreshArgs),
     /// Prints a completion script
     #[command(after_help = "\
 Examples:

@@ -79,12 +79,44 @@ pub(in crate::cli) struct WaitArgs {
 impl WaitArgs {
     /// What was asked, `default` if nothing was.
     pub(in crate::cli) fn or(&self, default: Wait) -> Wait {
-        match self.wait {
-            Some(Limit::Forever) => Wait::Follow(None),
-            Some(Limit::At(limit)) => Wait::Follow(Some(limit)),
-            None if self.no_wait => Wait::No,
-            None => default,
-        }
+        asked(self.wait, self.no_wait, default)
+    }
+}
+
+/// Options of what queues a job on each of several hosts.
+#[derive(Debug, Clone, Args)]
+pub(in crate::cli) struct WaitAllArgs {
+    /// Follow the jobs to their end, or for SECS at most (also 5m, 1h)
+    #[arg(
+        long,
+        value_name = "SECS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "forever"
+    )]
+    wait: Option<Limit>,
+    /// Print the jobs' ids and do not wait
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+    /// The same key again answers with the same jobs instead of others
+    #[arg(long, value_name = "KEY")]
+    pub(in crate::cli) idempotency_key: Option<String>,
+}
+
+impl WaitAllArgs {
+    /// What was asked, `default` if nothing was.
+    pub(in crate::cli) fn or(&self, default: Wait) -> Wait {
+        asked(self.wait, self.no_wait, default)
+    }
+}
+
+/// What two options say together, `default` if neither was given.
+pub(super) fn asked(wait: Option<Limit>, no_wait: bool, default: Wait) -> Wait {
+    match wait {
+        Some(Limit::Forever) => Wait::Follow(None),
+        Some(Limit::At(limit)) => Wait::Follow(Some(limit)),
+        None if no_wait => Wait::No,
+        None => default,
     }
 }
 

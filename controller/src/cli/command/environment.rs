@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hostler_controller::views::Environment;
+use hostler_controller::views::{Environment, Host, Labels};
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::cli::args::{ChangeArgs, CreateArgs, EnvironmentVerb, Wait};
@@ -16,6 +16,7 @@ use crate::cli::exit::Exit;
 use crate::cli::names::{self, Names};
 
 use super::fields;
+use super::label;
 use super::queued::queued;
 
 /// What only looks is waited for without being asked: its answer is the point of it.
@@ -26,10 +27,21 @@ pub(super) async fn run(context: &Context, verb: EnvironmentVerb) -> Result<Exit
     match verb {
         EnvironmentVerb::Create(args) => create(context, *args).await,
         EnvironmentVerb::Change(args) => change(context, *args).await,
-        EnvironmentVerb::List { site, host } => list(context, site, host).await,
+        EnvironmentVerb::List { site, host, labels } => {
+            list(context, site, host, &label::wanted(&labels)?).await
+        }
         EnvironmentVerb::Show { environment } => {
             let id = names::environment(client, &environment).await?;
             let document = client.get(&["environments", &id]).await?;
+            show(context, &document).await?;
+            Ok(Exit::Ok)
+        }
+        EnvironmentVerb::Label { environment, labels } => {
+            let labels = label::changes(&labels)?;
+            let id = names::environment(client, &environment).await?;
+            let body = json!({ "labels": labels });
+            let path = ["environments", &id];
+            let document = client.send(Method::PATCH, &path, Some(&body), None).await?;
             show(context, &document).await?;
             Ok(Exit::Ok)
         }
@@ -78,6 +90,7 @@ async fn list(
     context: &Context,
     site: Option<String>,
     host: Option<String>,
+    labels: &Labels,
 ) -> Result<Exit, CliError> {
     let (client, out) = (&context.client, &context.out);
     let mut filter: Vec<(&str, String)> = Vec::new();
@@ -88,7 +101,21 @@ async fn list(
         filter.push(("host", names::host(client, host).await?));
     }
     let filter: Vec<_> = filter.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let rows = client.list(&["environments"], &filter, usize::MAX).await?;
+    let mut rows = client.list(&["environments"], &filter, usize::MAX).await?;
+    if !labels.0.is_empty() {
+        let hosts: Vec<Host> = names::all(client, "hosts", &[]).await?;
+        let of_host = |id: &str| hosts.iter().find(|host| host.id == id).map(|host| &host.labels);
+        let carries = |one: &Environment| {
+            let value = |key: &String| {
+                one.labels
+                    .0
+                    .get(key)
+                    .or_else(|| of_host(&one.host_id).and_then(|all| all.0.get(key)))
+            };
+            labels.0.iter().all(|(key, wanted)| value(key) == Some(wanted))
+        };
+        rows.retain(|row| view::<Environment>(row).is_ok_and(|one| carries(&one)));
+    }
     if out.is_json() {
         out.json(&rows)?;
     } else {

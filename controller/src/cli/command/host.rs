@@ -1,6 +1,6 @@
 //! Hosts.
 
-use hostler_controller::views::{Host, RenameHost, Revocation, RevokeHost};
+use hostler_controller::views::{ChangeHost, Host, Revocation, RevokeHost};
 use reqwest::Method;
 use serde_json::json;
 
@@ -12,6 +12,8 @@ use crate::cli::draw;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::names;
+
+use super::label;
 
 pub(super) async fn run(context: &Context, verb: HostVerb) -> Result<Exit, CliError> {
     let (client, out) = (&context.client, &context.out);
@@ -32,7 +34,14 @@ pub(super) async fn run(context: &Context, verb: HostVerb) -> Result<Exit, CliEr
         }
         HostVerb::Rename { host, name } => {
             let id = names::host(client, &host).await?;
-            let body = json!(RenameHost { name });
+            let body = json!(ChangeHost { name: Some(name), ..ChangeHost::default() });
+            let document = client.send(Method::PATCH, &["hosts", &id], Some(&body), None).await?;
+            show(context, &document)?;
+        }
+        HostVerb::Label { host, labels } => {
+            let labels = Some(label::changes(&labels)?);
+            let id = names::host(client, &host).await?;
+            let body = json!(ChangeHost { labels, ..ChangeHost::default() });
             let document = client.send(Method::PATCH, &["hosts", &id], Some(&body), None).await?;
             show(context, &document)?;
         }

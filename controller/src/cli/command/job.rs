@@ -90,7 +90,11 @@ async fn list(context: &Context, args: JobListArgs) -> Result<Exit, CliError> {
     if let Some(site) = &args.site {
         filter.push(("site", names::site(client, site).await?));
     }
+    if let Some(stack) = &args.stack {
+        filter.push(("stack", names::stack(client, stack).await?));
+    }
     filter.extend(args.parent.map(|parent| ("parent", parent)));
+    filter.extend(args.batch.map(|batch| ("batch", batch)));
     let filter: Vec<_> = filter.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let rows = client.list(&["jobs"], &filter, args.limit as usize).await?;
     if out.is_json() {
@@ -104,6 +108,6 @@ async fn list(context: &Context, args: JobListArgs) -> Result<Exit, CliError> {
 }
 
 /// The word that stands for a value on the command line, which is the API's word too.
-fn typed(value: &impl ValueEnum) -> String {
+pub(super) fn typed(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -1,14 +1,19 @@
 //! What each command does: names to ids, requests, documents to tables.
 
+mod batch;
 mod cache;
 mod environment;
 mod fields;
+mod follow_all;
 mod host;
 mod input;
 mod job;
+mod label;
 mod look;
 mod queued;
+mod refresh;
 mod site;
+mod stack;
 mod token;
 
 use clap::CommandFactory;
@@ -29,6 +34,9 @@ pub(super) async fn run(context: &Context, noun: Noun) -> Result<Exit, CliError>
         Noun::Env(verb) => environment::run(context, verb).await,
         Noun::Cache(verb) => cache::run(context, verb).await,
         Noun::Job(verb) => job::run(context, verb).await,
+        Noun::Batch(verb) => batch::run(context, verb).await,
+        Noun::Stack(verb) => stack::run(context, verb).await,
+        Noun::Refresh(args) => refresh::run(context, args).await,
         Noun::Completions { shell } => completions(shell, &context.out),
     }
 }

@@ -7,7 +7,7 @@ use crate::cli::names::{Names, full_name};
 use crate::cli::output::{Output, cell, colored};
 
 use super::cache::{caches, summary};
-use super::units::{when, word};
+use super::units::{labels, when, word};
 
 pub(in crate::cli) fn environments(out: &Output, all: &[Environment], names: &Names) -> String {
     let flag = |flag: &Option<CacheFlag>| cell(flag.as_ref().map_or("none", summary));
@@ -43,6 +43,7 @@ pub(in crate::cli) fn environment(out: &Output, one: &Environment, names: &Names
         ("Probe origin", cell(&one.nginx.probe_origin)),
         ("Health check", health(one)),
         ("Executor", cell(executor(one))),
+        ("Labels", cell(labels(&one.labels))),
     ];
     if let Some(fastcgi) = &one.fastcgi {
         pairs.extend([

@@ -5,7 +5,7 @@ use hostler_controller::views::{EnrolmentToken, Host, HostState, Revocation, Sit
 
 use crate::cli::output::{Output, cell, colored};
 
-use super::units::{took, when, when_if, word, yes_no};
+use super::units::{labels, took, when, when_if, word, yes_no};
 
 pub(in crate::cli) fn hosts(out: &Output, hosts: &[Host]) -> String {
     let rows = hosts.iter().map(|host| {
@@ -34,8 +34,13 @@ pub(in crate::cli) fn host(out: &Output, host: &Host) -> String {
         ("Came back expired", cell(recoveries(host))),
         ("Clock", clock(host)),
         ("Key SHA-256", cell(&host.key_sha256)),
+        ("Labels", cell(labels(&host.labels))),
         ("Enrolled", cell(when(host.created_at))),
     ];
+    if let Some(at) = host.held_at {
+        let what = "revoke it, and enrol each machine anew";
+        pairs.push(("Held since", colored(format!("{}: {what}", when(at)), Color::Red)));
+    }
     if let Some(at) = host.revoked_at {
         pairs.push(("Revoked", cell(when(at))));
     }
@@ -84,6 +89,9 @@ fn clock(host: &Host) -> comfy_table::Cell {
 }
 
 fn connected(host: &Host) -> comfy_table::Cell {
+    if host.held_at.is_some() {
+        return colored("held: two agents", Color::Red);
+    }
     let color = if host.connected { Color::Green } else { Color::Yellow };
     colored(yes_no(host.connected), color)
 }

@@ -2,6 +2,7 @@
 
 use comfy_table::{Cell, Color};
 use hostler_controller::views::{Job, JobError, JobState, JobStep, StepState};
+use serde_json::Value;
 
 use crate::cli::names::Names;
 use crate::cli::output::{Output, cell, clean, colored};
@@ -16,15 +17,28 @@ pub(in crate::cli) fn jobs(out: &Output, jobs: &[Job], names: &Names) -> String 
             cell(&job.id),
             cell(word(&job.job_type)),
             state(job),
-            cell(job.environment_id.as_deref().map_or("-", |id| names.of(id))),
+            cell(about(job, names)),
             cell(names.of(&job.host_id)),
             cell(when(job.created_at)),
             cell(between(job.started_at, job.finished_at)),
             cell(why(job)),
         ]
     });
-    let heading = ["ID", "TYPE", "STATE", "ENVIRONMENT", "HOST", "CREATED", "TOOK", "WHY"];
+    let heading = ["ID", "TYPE", "STATE", "ABOUT", "HOST", "CREATED", "TOOK", "WHY"];
     out.table(&heading, rows.collect())
+}
+
+/// The environment's name, or the stack's path, which its jobs carry with them.
+fn about<'a>(job: &'a Job, names: &'a Names) -> &'a str {
+    let path = || {
+        let paths = ["/spec/stack/path", "/down/stack/path"];
+        paths.iter().find_map(|place| job.request.pointer(place)).and_then(Value::as_str)
+    };
+    match (&job.environment_id, &job.stack_id) {
+        (Some(environment), _) => names.of(environment),
+        (None, Some(stack)) => path().unwrap_or(stack),
+        (None, None) => "-",
+    }
 }
 
 fn why(job: &Job) -> &str {
@@ -33,8 +47,12 @@ fn why(job: &Job) -> &str {
 }
 
 fn state(job: &Job) -> Cell {
-    let text = word(&job.state);
-    match job.state {
+    colored_state(job.state, word(&job.state))
+}
+
+/// A text in the colour of a state.
+pub(super) fn colored_state(state: JobState, text: String) -> Cell {
+    match state {
         JobState::Queued => cell(text),
         JobState::Running => colored(text, Color::Cyan),
         JobState::Held | JobState::Cancelled => colored(text, Color::Yellow),
@@ -48,7 +66,7 @@ pub(in crate::cli) fn job(out: &Output, job: &Job, names: &Names) -> String {
         ("Job", cell(&job.id)),
         ("Type", cell(word(&job.job_type))),
         ("State", state(job)),
-        ("Environment", cell(job.environment_id.as_deref().map_or("-", |id| names.of(id)))),
+        (if job.stack_id.is_some() { "Stack" } else { "Environment" }, cell(about(job, names))),
         ("Host", cell(names.of(&job.host_id))),
         ("Template", cell(&job.template)),
         ("Executor", cell(word(&job.executor))),
@@ -70,6 +88,9 @@ pub(in crate::cli) fn job(out: &Output, job: &Job, names: &Names) -> String {
     }
     if let Some(other) = &job.retry_of {
         pairs.push(("Retry of", cell(other)));
+    }
+    if let Some(batch) = &job.batch_id {
+        pairs.push(("Batch", cell(batch)));
     }
     if let Some(parent) = &job.parent_id {
         pairs.push(("Follows from", cell(parent)));

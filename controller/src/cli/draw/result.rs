@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::cli::output::{Output, cell, clean, colored};
 
 use super::units::{on_off, yes_no};
-use super::{pages, purge};
+use super::{pages, purge, sync};
 
 /// The job's result; empty if there is none.
 pub(super) fn result(out: &Output, job: &Job) -> String {
@@ -21,6 +21,9 @@ pub(super) fn result(out: &Output, job: &Job) -> String {
         JobType::CacheWarm => read(job).map(|found| pages::warm(out, &found)),
         JobType::CacheFacts => read(job).map(|found| pages::figures(out, &found)),
         JobType::CacheExplain => read(job).map(|found| pages::explain(out, &found)),
+        JobType::StackSync => read(job).map(|found| sync::sync(out, &found)),
+        JobType::StackPlan => read(job).map(|found| sync::plan(out, &found)),
+        JobType::StackDown => read(job).map(|found| sync::down(&found)),
     }
     .unwrap_or_default()
 }

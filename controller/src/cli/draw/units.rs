@@ -1,6 +1,6 @@
 //! Times, sizes and counts.
 
-use hostler_controller::views::Timestamp;
+use hostler_controller::views::{Labels, Timestamp};
 use serde::Serialize;
 
 /// A time to the second, UTC.
@@ -64,12 +64,20 @@ pub(super) fn size(bytes: u64) -> String {
 }
 
 /// The API's word for a value of one of its enums.
-pub(super) fn word<T: Serialize>(value: &T) -> String {
+pub(in crate::cli) fn word<T: Serialize>(value: &T) -> String {
     match serde_json::to_value(value) {
         Ok(serde_json::Value::String(text)) => text,
         Ok(other) => other.to_string(),
         Err(_) => String::new(),
     }
+}
+
+/// Labels in one line, or a dash.
+pub(super) fn labels(labels: &Labels) -> String {
+    if labels.0.is_empty() {
+        return "-".to_owned();
+    }
+    labels.0.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Yes or no.

@@ -10,7 +10,7 @@ use crate::domain::{
 };
 
 /// Which flags to change; at least one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SetFlags {
     pub fastcgi: Option<bool>,
     pub redis: Option<bool>,
@@ -76,6 +76,7 @@ fn desired_changed(environment: &Environment, making: &Making) -> NewEvent {
             environment: Some(environment.id.clone()),
             host: Some(environment.host_id.clone()),
             job: None,
+            stack: None,
         },
         document: json!({
             "fastcgi_desired": environment.fastcgi.as_ref().map(|flag| flag.desired),

@@ -7,6 +7,8 @@ use hostler_protocol::job::{
     RedisDoc,
 };
 
+use crate::domain::LabelChanges;
+
 /// A part that may be left as it is, taken away, or set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Part<T> {
@@ -29,6 +31,7 @@ pub struct Draft {
     pub redis: Part<RedisDraft>,
     pub health: HealthDraft,
     pub executor: Part<Executor>,
+    pub labels: LabelChanges,
 }
 
 /// As [`NginxDoc`].

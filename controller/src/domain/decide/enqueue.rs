@@ -9,8 +9,8 @@ use hostler_protocol::job::JobType;
 use super::job::{JobInput, end, new_job, queued_event};
 use crate::domain::job::reason;
 use crate::domain::{
-    Change, Decision, Environment, EnvironmentState, Host, HostState, IdempotencyRecord, Job,
-    JobState, Micros, NewEvent, Refusal, RefusalKind, Snapshot, Template,
+    Answered, Change, Decision, Environment, EnvironmentState, Host, HostState, IdempotencyRecord,
+    Job, JobState, Micros, NewEvent, Refusal, RefusalKind, Snapshot, Template,
 };
 
 /// What a command that makes a job comes with.
@@ -38,17 +38,36 @@ pub struct Made {
 /// # Errors
 /// `KEY_REUSED` when the key came with another request.
 pub fn replay(snapshot: &Snapshot, making: &Making) -> Result<Option<Decision<Made>>, Refusal> {
-    let (Some(asked), Some(known)) = (&making.idempotency, &snapshot.idempotency) else {
-        return Ok(None);
-    };
-    if asked.request_sha256 != known.request_sha256 {
-        return Err(Refusal::new(
-            RefusalKind::KeyReused,
-            "KEY_REUSED",
-            "this Idempotency-Key was used for another request; use a new one",
-        ));
+    let asked = making.idempotency.as_ref().map(|record| record.request_sha256.as_str());
+    match answered(asked, snapshot.idempotency.as_ref())? {
+        None => Ok(None),
+        Some(Answered::Job(job)) => Ok(Some(nothing(Made { job_id: job.clone(), replayed: true }))),
+        Some(Answered::StackJobs(_) | Answered::Stack(_) | Answered::Refresh(_)) => {
+            Err(key_reused())
+        }
     }
-    Ok(Some(nothing(Made { job_id: known.job_id.clone(), replayed: true })))
+}
+
+/// What came of a request, given by the SHA-256 of what it asks, that was made under its key before.
+///
+/// # Errors
+/// `KEY_REUSED` when the key came with another request.
+pub fn answered<'s>(
+    request_sha256: Option<&str>,
+    known: Option<&'s IdempotencyRecord>,
+) -> Result<Option<&'s Answered>, Refusal> {
+    let (Some(asked), Some(known)) = (request_sha256, known) else { return Ok(None) };
+    if asked != known.request_sha256 {
+        return Err(key_reused());
+    }
+    Ok(Some(&known.answered))
+}
+
+/// A key that was used for another request.
+#[must_use]
+pub fn key_reused() -> Refusal {
+    let message = "this Idempotency-Key was used for another request; use a new one";
+    Refusal::new(RefusalKind::KeyReused, "KEY_REUSED", message)
 }
 
 /// A decision that changes nothing.
@@ -109,6 +128,7 @@ pub fn enqueue(
         host_id: environment.host_id.clone(),
         site_id: Some(environment.site_id.clone()),
         environment_id: Some(environment.id.clone()),
+        stack_id: None,
         request,
         request_id: making.request_id.clone(),
         retry_of: None,
@@ -140,7 +160,10 @@ pub fn end_superseded<'j>(
         | JobType::EnvCheck
         | JobType::EnvDelete
         | JobType::CacheFacts
-        | JobType::CacheExplain => BTreeSet::new(),
+        | JobType::CacheExplain
+        | JobType::StackSync
+        | JobType::StackDown
+        | JobType::StackPlan => BTreeSet::new(),
     };
     let covers = |older: &&Job| {
         let mut theirs = urls(&older.request);

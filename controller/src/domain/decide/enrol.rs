@@ -9,8 +9,8 @@ use subtle::ConstantTimeEq as _;
 
 use super::renew::unused;
 use crate::domain::{
-    Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal, RefusalKind, Snapshot,
-    Subject,
+    Change, Decision, EventKind, Host, HostState, Labels, Micros, NewEvent, Refusal, RefusalKind,
+    Snapshot, Subject,
 };
 
 /// For how long the key that used a token gets the same host again, in seconds.
@@ -111,9 +111,11 @@ fn new_host(enrol: &Enrol, now: Micros) -> Host {
         recovered_at: None,
         clock_skew_ms: None,
         facts: enrol.facts.clone(),
+        labels: Labels::new(),
         agent_build: None,
         last_seen_at: None,
         connected: false,
+        held_at: None,
         created_at: now,
         revoked_at: None,
         revoked_as: None,

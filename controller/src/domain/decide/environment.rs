@@ -9,10 +9,11 @@ use super::enqueue::{Made, Making, enqueue, missing, nothing, ready, replay};
 use super::job::{cancel, end};
 use crate::domain::environment::EnvironmentEvent;
 use crate::domain::job::reason;
+use crate::domain::label::{self, Labels};
 use crate::domain::validate::{self, overlap, redis};
 use crate::domain::{
-    CacheFlag, Change, Decision, Environment, EnvironmentState, EventKind, Host, HostState, Job,
-    JobState, Micros, NewEvent, Refusal, RefusalKind, Snapshot, Subject,
+    Answered, CacheFlag, Change, Decision, Environment, EnvironmentState, EventKind, Host,
+    HostState, Job, JobState, Micros, NewEvent, Refusal, RefusalKind, Snapshot, Subject,
 };
 
 fn about(environment: &Environment, kind: EventKind, at: Micros) -> NewEvent {
@@ -24,6 +25,7 @@ fn about(environment: &Environment, kind: EventKind, at: Micros) -> NewEvent {
             environment: Some(environment.id.clone()),
             host: Some(environment.host_id.clone()),
             job: None,
+            stack: None,
         },
         document: json!({ "site": environment.doc.site, "name": environment.doc.name }),
     }
@@ -55,7 +57,10 @@ pub fn create(
     let base = draft::defaults(id, &site.name, draft.name.as_deref().unwrap_or_default());
     let doc = draft::apply(draft, base);
     let host = usable_host(snapshot)?;
-    check(&doc, host, snapshot)?;
+    let mut problems = validate::environment::document(&doc);
+    let labels = label::apply(&Labels::new(), &draft.labels, "/labels", &mut problems);
+    problems.finish()?;
+    overlaps(&doc, host, snapshot)?;
     name_taken(&doc, snapshot)?;
     let environment = Environment {
         id: doc.id.clone(),
@@ -65,6 +70,7 @@ pub fn create(
         fastcgi: doc.fastcgi.as_ref().map(|_| off()),
         redis: doc.redis.as_ref().map(|_| off()),
         doc,
+        labels,
         version: 1,
         created_at: now,
         updated_at: now,
@@ -93,8 +99,7 @@ fn usable_host(snapshot: &Snapshot) -> Result<&Host, Refusal> {
     }
 }
 
-fn check(doc: &EnvironmentDoc, host: &Host, snapshot: &Snapshot) -> Result<(), Refusal> {
-    validate::environment::document(doc).finish()?;
+fn overlaps(doc: &EnvironmentDoc, host: &Host, snapshot: &Snapshot) -> Result<(), Refusal> {
     let others = snapshot.host_environments.iter().chain(&snapshot.redis_environments);
     overlap::check(doc, &host.id, others)
 }
@@ -111,7 +116,9 @@ fn name_taken(doc: &EnvironmentDoc, snapshot: &Snapshot) -> Result<(), Refusal> 
 }
 
 /// Changes what the draft names. Jobs that wait or run are not disturbed: a job's spec is
-/// resolved when it is claimed. `host` is the host asked for, if one was.
+/// resolved when it is claimed. `host` is the host asked for, if one was; `gone` a host that is known
+/// to be revoked, which is for good: nobody can turn anything off there, so nothing has to be before an
+/// environment moves away from it.
 ///
 /// # Errors
 /// `NOT_FOUND`, `ENVIRONMENT_DELETING`, `CACHES_ON`, `JOBS_WAITING`, and as [`create`].
@@ -120,6 +127,7 @@ pub fn change(
     id: &EnvironmentId,
     draft: &Draft,
     host: Option<&HostId>,
+    gone: Option<&HostId>,
     now: Micros,
 ) -> Result<Decision<Environment>, Refusal> {
     let before = snapshot.environment.as_ref().ok_or_else(|| missing("environment", id))?;
@@ -133,9 +141,14 @@ pub fn change(
         after.host_id = host.clone();
     }
     let host = usable_host(snapshot)?;
-    check(&after.doc, host, snapshot)?;
+    let mut problems = validate::environment::document(&after.doc);
+    after.labels = label::apply(&before.labels, &draft.labels, "/labels", &mut problems);
+    problems.finish()?;
+    overlaps(&after.doc, host, snapshot)?;
     name_taken(&after.doc, snapshot)?;
-    needs_caches_off(before, &after, toggle_under_way(&snapshot.environment_jobs))?;
+    if after.host_id == before.host_id || gone != Some(&before.host_id) {
+        needs_caches_off(before, &after, toggle_under_way(&snapshot.environment_jobs))?;
+    }
     if after.host_id != before.host_id && !snapshot.environment_jobs.is_empty() {
         let message = "jobs of the environment still wait or run on its host; a job never moves \
                        to another host: let them end or cancel them first";
@@ -297,7 +310,7 @@ pub fn delete(
         let made = Made { job_id: job.id.clone(), replayed: false };
         let mut decision = nothing(Deletion::Job(made));
         decision.changes.extend(making.idempotency.clone().map(|mut record| {
-            record.job_id = job.id.clone();
+            record.answered = Answered::Job(job.id.clone());
             Change::RecordIdempotency(record)
         }));
         return Ok(decision);

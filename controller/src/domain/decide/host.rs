@@ -6,6 +6,7 @@ use serde_json::json;
 use super::enqueue::{missing, nothing};
 use super::job::end;
 use crate::domain::job::reason;
+use crate::domain::label::{self, LabelChanges};
 use crate::domain::validate::{Problems, text};
 use crate::domain::{
     BannedKey, Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal,
@@ -35,30 +36,36 @@ fn name_free(snapshot: &Snapshot, name: &str, own: Option<&HostId>) -> Result<()
     Ok(())
 }
 
-/// Another name.
+/// Another name, other labels; what is not named stays.
 ///
 /// # Errors
 /// `NOT_FOUND`, `INVALID_REQUEST`, `NAME_TAKEN`.
-pub fn rename(
+pub fn change(
     snapshot: &Snapshot,
     id: &HostId,
-    name: &str,
+    name: Option<&str>,
+    labels: &LabelChanges,
     now: Micros,
 ) -> Result<Decision<Host>, Refusal> {
     let host = snapshot.host.as_ref().ok_or_else(|| missing("host", id))?;
     let mut problems = Problems::default();
-    problems.check("/name", text::host_name(name));
-    problems.finish()?;
-    name_free(snapshot, name, Some(id))?;
-    let renamed = Host { name: name.to_owned(), ..host.clone() };
-    if renamed == *host {
-        return Ok(nothing(renamed));
+    if let Some(name) = name {
+        problems.check("/name", text::host_name(name));
     }
-    Ok(Decision {
-        events: vec![about(&renamed, EventKind::HostRenamed, now)],
-        changes: vec![Change::UpdateHost(Box::new(renamed.clone()))],
-        reply: renamed,
-    })
+    let labels = label::apply(&host.labels, labels, "/labels", &mut problems);
+    problems.finish()?;
+    let name = name.unwrap_or(&host.name);
+    name_free(snapshot, name, Some(id))?;
+    let after = Host { name: name.to_owned(), labels, ..host.clone() };
+    let renamed = (after.name != host.name).then_some(EventKind::HostRenamed);
+    let labelled = (after.labels != host.labels).then_some(EventKind::HostLabelled);
+    let events: Vec<NewEvent> =
+        renamed.into_iter().chain(labelled).map(|kind| about(&after, kind, now)).collect();
+    if events.is_empty() {
+        return Ok(nothing(after));
+    }
+    let changes = vec![Change::UpdateHost(Box::new(after.clone()))];
+    Ok(Decision { changes, events, reply: after })
 }
 
 /// Shuts a host out and ends every job of it: nobody can settle them any more. A ban refuses its

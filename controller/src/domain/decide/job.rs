@@ -1,7 +1,7 @@
 //! Jobs as people and other decisions see them: made, cancelled, superseded, retried, released.
 //! How an attempt's outcome moves a job is in [`super::settle`].
 
-use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId};
+use hostler_protocol::id::{EnvironmentId, HostId, JobId, RequestId, SiteId, StackId};
 use hostler_protocol::job::{Code, Executor, JobError, JobType};
 use serde_json::json;
 
@@ -19,6 +19,7 @@ pub struct JobInput {
     pub host_id: HostId,
     pub site_id: Option<SiteId>,
     pub environment_id: Option<EnvironmentId>,
+    pub stack_id: Option<StackId>,
     /// What was asked, as a JSON object.
     pub request: serde_json::Value,
     pub request_id: Option<RequestId>,
@@ -31,13 +32,15 @@ pub struct JobInput {
 /// A queued job that follows its template, with the lane its template names.
 #[must_use]
 pub fn new_job(input: JobInput, template: &Template, now: Micros) -> NewJob {
+    let of_stack = input.stack_id.as_ref().map(|stack| Lane::stack(stack, &input.host_id));
     let lanes = match (&input.environment_id, template.lane) {
         (Some(environment), LaneKind::Environment) => vec![Lane::environment(environment)],
         (Some(environment), LaneKind::Warm) => vec![Lane::warm(environment)],
         (Some(environment), LaneKind::All) => {
             vec![Lane::environment(environment), Lane::warm(environment)]
         }
-        (Some(_), LaneKind::None) | (None, _) => Vec::new(),
+        (None, LaneKind::Stack) => of_stack.into_iter().collect(),
+        (Some(_), LaneKind::None | LaneKind::Stack) | (None, _) => Vec::new(),
     };
     let job = Job {
         id: input.id,
@@ -47,6 +50,7 @@ pub fn new_job(input: JobInput, template: &Template, now: Micros) -> NewJob {
         host_id: input.host_id,
         site_id: input.site_id,
         environment_id: input.environment_id,
+        stack_id: input.stack_id,
         state: JobState::Queued,
         reason: None,
         priority: template.priority,
@@ -92,6 +96,7 @@ pub fn event(job: &Job, kind: EventKind, document: serde_json::Value, at: Micros
         subject: Subject {
             site: job.site_id.clone(),
             environment: job.environment_id.clone(),
+            stack: job.stack_id.clone(),
             host: Some(job.host_id.clone()),
             job: Some(job.id.clone()),
         },
@@ -217,7 +222,7 @@ pub fn release(job: &Job, now: Micros) -> Result<Decision<Job>, Refusal> {
 /// Repeats an ended job as a new one that names it.
 ///
 /// # Errors
-/// `JOB_NOT_ENDED` while the first still waits or runs.
+/// `JOB_NOT_ENDED` while the first still waits or runs; `STACK_JOB` for one about a stack.
 pub fn retry(
     job: &Job,
     id: JobId,
@@ -232,11 +237,20 @@ pub fn retry(
             format!("the job is still {}; only an ended job can be retried", job.state.as_str()),
         ));
     }
+    if job.stack_id.is_some() {
+        return Err(Refusal::new(
+            RefusalKind::Conflict,
+            "STACK_JOB",
+            "a stack's job says what was wanted then, and is not repeated: ask for a sync of the stack, \
+             or roll it back to that job",
+        ));
+    }
     let input = JobInput {
         id: id.clone(),
         host_id: job.host_id.clone(),
         site_id: job.site_id.clone(),
         environment_id: job.environment_id.clone(),
+        stack_id: None,
         request: job.request.clone(),
         request_id,
         retry_of: Some(job.id.clone()),

@@ -10,7 +10,7 @@ use crate::domain::validate::{self, Problems};
 use crate::domain::{Decision, Environment, Refusal, Snapshot};
 
 /// What to purge, as asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Purge {
     /// `None`: every cache there is (with URLs, prefixes or tags: FastCGI alone).
     pub caches: Option<CacheSet>,

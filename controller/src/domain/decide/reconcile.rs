@@ -101,6 +101,7 @@ mod tests {
             host_id: HostId::from_parts(1, [0; 10]),
             site_id: None,
             environment_id: None,
+            stack_id: None,
             request: serde_json::json!({}),
             request_id: None,
             retry_of: None,

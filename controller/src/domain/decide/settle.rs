@@ -40,7 +40,10 @@ pub fn ignores_environment(job_type: JobType, outcome: &Outcome) -> bool {
         | JobType::EnvCheck
         | JobType::CacheWarm
         | JobType::CacheFacts
-        | JobType::CacheExplain => match outcome.state {
+        | JobType::CacheExplain
+        | JobType::StackSync
+        | JobType::StackDown
+        | JobType::StackPlan => match outcome.state {
             OutcomeState::Succeeded | OutcomeState::Cancelled => true,
             OutcomeState::Failed => false,
         },
@@ -92,6 +95,10 @@ pub fn settle(
     after.state = state;
     after.accepted_at = None;
     after.reason = reason_of(&next, outcome);
+    if is_busy(outcome) && job.is_first_begun() {
+        // It has begun nowhere, and its host may never come back: its time to live counts as before.
+        after.started_at = None;
+    }
     match next {
         Next::Again(run_after) => after.run_after = run_after,
         Next::Hold(_) => {}
@@ -106,7 +113,7 @@ pub fn settle(
     });
     let mut changes = vec![update(job, after)];
     let mut events = vec![event(job, kind, document, now)];
-    if let Some(environment) = environment {
+    if let Some(environment) = environment.filter(|_| !is_busy(outcome)) {
         settle_environment(job, environment, outcome, now, &mut changes, &mut events);
     }
     Decision { changes, events, reply: state }
@@ -126,9 +133,21 @@ fn next(after: &mut Job, template: &Template, outcome: &Outcome, now: Micros) ->
                 Next::Hold(reason::QUARANTINED)
             } else {
                 match template.on_interrupt {
-                    OnInterrupt::Rerun => Next::Again(now),
+                    OnInterrupt::Rerun | OnInterrupt::Probe => Next::Again(now),
                     OnInterrupt::Hold => Next::Hold(reason::INTERRUPTED),
                 }
+            }
+        }
+        (OutcomeState::Failed, Some(error)) if is_undecodable(&error.code) => {
+            after.failures += 1;
+            if cancel_asked { Next::Cancel } else { Next::Hold(reason::QUARANTINED) }
+        }
+        // Nothing was tried: the agent had no place for it, or is stopping.
+        (OutcomeState::Failed, Some(_)) if is_busy(outcome) => {
+            if cancel_asked {
+                Next::Cancel
+            } else {
+                Next::Again(now.plus_secs(BUSY_SECS))
             }
         }
         (OutcomeState::Failed, Some(error)) => {
@@ -140,6 +159,22 @@ fn next(after: &mut Job, template: &Template, outcome: &Outcome, now: Micros) ->
             }
         }
     }
+}
+
+/// Whether one side could not read what the other meant: trying again is in vain until a person has
+/// put that right, and forgetting the job would lose it.
+fn is_undecodable(code: &str) -> bool {
+    [Code::Undecodable, Code::UnknownJobType].iter().any(|known| known.as_str() == code)
+}
+
+/// Seconds before a job is offered again to an agent that had no place for it: long enough for one
+/// that is being restarted, and no failure however often it happens.
+const BUSY_SECS: u64 = 5;
+
+/// Whether the agent refused the attempt for want of a place, so that it never began.
+fn is_busy(outcome: &Outcome) -> bool {
+    let code = outcome.error.as_ref().map(|error| error.code.as_str());
+    outcome.state == OutcomeState::Failed && code == Some(Code::AgentBusy.as_str())
 }
 
 /// The back-off before the next attempt; none is left after the last of the template's delays.
@@ -192,7 +227,10 @@ fn settle_environment(
         | JobType::EnvCheck
         | JobType::CacheWarm
         | JobType::CacheFacts
-        | JobType::CacheExplain => {}
+        | JobType::CacheExplain
+        | JobType::StackSync
+        | JobType::StackDown
+        | JobType::StackPlan => {}
     }
 }
 
@@ -248,6 +286,7 @@ fn about(
         kind,
         subject: Subject {
             site: Some(environment.site_id.clone()),
+            stack: None,
             environment: Some(environment.id.clone()),
             host: Some(environment.host_id.clone()),
             job: None,

@@ -53,6 +53,7 @@ fn queued(job_type: JobType) -> NewJob {
         host_id: HostId::from_parts(1, [1; 10]),
         site_id: None,
         environment_id: Some(EnvironmentId::from_parts(1, [1; 10])),
+        stack_id: None,
         request: json!({}),
         request_id: None,
         retry_of: None,
@@ -114,6 +115,7 @@ fn environment() -> Environment {
         },
         fastcgi: Some(flag()),
         redis: None,
+        labels: std::collections::BTreeMap::new(),
         version: 4,
         created_at: NOW,
         updated_at: NOW,
@@ -160,6 +162,31 @@ fn a_failure_that_may_pass_is_retried_after_one_five_and_fifteen_minutes_then_fa
     let decision = settle(&job, None, &template, &failed, NOW);
     assert_eq!(decision.reply, JobState::Failed);
     assert_eq!(job_after(&decision.changes).failures, 4);
+}
+
+#[test]
+fn an_agent_without_a_place_is_asked_again_soon_and_however_often_it_is_no_failure() {
+    // A check is never tried again after a failure; an agent that is restarted is none.
+    let looked = Template { retry_after_secs: vec![], ..template(JobType::EnvCheck) };
+    for (job_type, template) in
+        [(JobType::EnvCheck, looked), (JobType::EnvCacheToggle, template(JobType::EnvCacheToggle))]
+    {
+        let mut job = running(job_type);
+        for attempt in 2..10 {
+            let busy = outcome(OutcomeState::Failed, Some(Code::AgentBusy));
+            let decision = settle(&job, Some(&environment()), &template, &busy, NOW);
+            assert_eq!(decision.reply, JobState::Queued);
+            assert_eq!(decision.changes.len(), 1, "of the environment nothing is known");
+            job = job_after(&decision.changes).clone();
+            assert_eq!((job.failures, job.crashes), (0, 0));
+            assert_eq!(job.run_after, NOW.plus_secs(5));
+            job = Job { state: JobState::Running, attempt, ..job };
+        }
+        let asked = Job { cancel_requested_at: Some(NOW), ..job };
+        let busy = outcome(OutcomeState::Failed, Some(Code::AgentBusy));
+        let decision = settle(&asked, Some(&environment()), &template, &busy, NOW);
+        assert_eq!(decision.reply, JobState::Cancelled);
+    }
 }
 
 #[test]
@@ -276,11 +303,13 @@ fn host(connected: bool) -> Host {
         key_sha256: String::new(),
         certificate_expires_at: NOW,
         candidate: None,
+        held_at: None,
         certificate_renewed_at: None,
         recoveries: 0,
         recovered_at: None,
         clock_skew_ms: None,
         facts: json!({}),
+        labels: std::collections::BTreeMap::new(),
         agent_build: None,
         last_seen_at: None,
         connected,

@@ -96,6 +96,7 @@ pub fn following(
         host_id: parent.host_id.clone(),
         site_id: parent.site_id.clone(),
         environment_id: parent.environment_id.clone(),
+        stack_id: None,
         request,
         request_id: parent.request_id.clone(),
         retry_of: None,
@@ -146,7 +147,8 @@ fn left_to_warm(parent: &Job, environment: &Environment, outcome: &Outcome) -> O
 }
 
 /// The home page, by the scheme nginx is asked in.
-fn home(environment: &Environment) -> String {
+#[must_use]
+pub(super) fn home(environment: &Environment) -> String {
     let doc = &environment.doc;
     let tls = doc.nginx.probe_origin.starts_with("https://");
     format!("{}://{}/", if tls { "https" } else { "http" }, doc.domain)

@@ -1,5 +1,6 @@
 //! What dispatch asks for and what it does with the answer, without IO.
 
+use hostler_protocol::job::{Code, JobError};
 use hostler_protocol::message::AttemptRef;
 
 use crate::domain::{Micros, Template, spec};
@@ -33,7 +34,7 @@ pub(super) enum Plan {
     /// Hand it to the session of this epoch.
     Run { attempt: AttemptRef, epoch: u64, spec: Vec<u8> },
     /// It can never run: settle it with this error.
-    Fail { attempt: AttemptRef, error: hostler_protocol::job::JobError },
+    Fail { attempt: AttemptRef, error: JobError },
     /// Its session is gone by now: queue it again.
     Return { attempt: AttemptRef },
 }
@@ -51,14 +52,18 @@ pub(super) fn plan(
     let Some(host) = hosts.iter().find(|host| host.host == job.host_id) else {
         return Plan::Return { attempt };
     };
+    if claimed.unreadable {
+        let message = "what the controller knows of the job's environment cannot be read";
+        let error = JobError::new(Code::Undecodable, message);
+        return Plan::Fail { attempt, error };
+    }
     let environment = claimed.environment.as_ref();
     match spec::resolve(job, environment, template, claimed.generation, now) {
         Ok(doc) => {
             let spec = hostler_protocol::job::write(&doc);
             if spec.len() > hostler_protocol::SPEC_BYTES_MAX {
                 let message = format!("the job's specification has {} bytes", spec.len());
-                let code = hostler_protocol::job::Code::SpecInvalid;
-                let error = hostler_protocol::job::JobError::new(code, message);
+                let error = JobError::new(Code::SpecInvalid, message);
                 return Plan::Fail { attempt, error };
             }
             Plan::Run { attempt, epoch: host.epoch, spec }

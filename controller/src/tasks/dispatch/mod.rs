@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::app::fleet::{Report, to_store, without_result};
-use crate::fleet::{Agents, Order};
+use crate::fleet::{Agents, Order, Sessions};
 use crate::store::{ClaimHost, Claimed, StoreError};
 
 pub use self::core::{CLAIM_MAX, HOST_SLOTS};
@@ -47,7 +47,10 @@ pub async fn run(app: App, agents: Agents, shutdown: CancellationToken) {
 }
 
 /// One look at the queue; `true`: there may be more at once.
-async fn pass(app: &App, agents: &Agents) -> Result<bool, StoreError> {
+///
+/// # Errors
+/// [`StoreError`]; what was claimed and not handed over is unknown until its host's next Hello.
+pub async fn pass(app: &App, agents: &impl Sessions) -> Result<bool, StoreError> {
     let connected = agents.connected();
     if connected.is_empty() {
         return Ok(false);
@@ -66,7 +69,7 @@ async fn pass(app: &App, agents: &Agents) -> Result<bool, StoreError> {
 
 async fn deliver(
     app: &App,
-    agents: &Agents,
+    agents: &impl Sessions,
     hosts: &[ClaimHost],
     claimed: Vec<Claimed>,
 ) -> Result<(), StoreError> {
@@ -103,7 +106,7 @@ async fn deliver(
 }
 
 /// Sessions pass each request on once; asking again is free.
-async fn cancel_requested(app: &App, agents: &Agents) -> Result<(), StoreError> {
+async fn cancel_requested(app: &App, agents: &impl Sessions) -> Result<(), StoreError> {
     let connected = agents.connected();
     let hosts: Vec<_> = connected.iter().map(|session| session.host.clone()).collect();
     for asked in app.store.cancel_requested(&hosts).await? {

@@ -2,7 +2,9 @@
 //! ratio.
 
 pub mod ansible;
+pub mod compose;
 pub mod fsync;
+pub mod git;
 pub mod grep;
 pub mod header_scan;
 pub mod pgbench;

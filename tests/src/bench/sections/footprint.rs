@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::bench::clock::Watch;
 use crate::bench::process::status_kb;
 use crate::bench::report::{Row, Table};
-use crate::bench::stats::{Samples, median, time};
+use crate::bench::stats::{Samples, mb, median, time};
 use crate::bench::{Res, Scale};
 use crate::servers::{Process, command, wait_for};
 use crate::system::{Controller, Host, System, program};
@@ -141,9 +141,4 @@ fn swarm(controller: &Controller, dir: &Path, name: &str, hosts: usize) -> Res<P
         Ok(false) => Err(format!("the swarm ended: {}", told()).into()),
         Err(error) => Err(format!("{error}: {}", told()).into()),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "kilobytes of a program")]
-fn mb(kb: u64) -> String {
-    format!("{:.1} MB", kb as f64 / 1024.0)
 }

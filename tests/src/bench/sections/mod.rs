@@ -1,14 +1,20 @@
 //! The parts of the benchmark, each a table.
 
+mod commits;
 mod executors;
+mod fleet;
 mod floor;
 mod flush;
 mod footprint;
+mod git;
 mod modes;
 mod purge;
 mod queue;
 mod request;
 mod scan;
+mod sim;
+mod stacks;
+mod sync;
 mod traps;
 mod warm;
 
@@ -29,6 +35,12 @@ pub const NAMES: &[&str] = &[
     "warm",
     "flush",
     "queue",
+    "commits",
+    "fleet",
+    "sim",
+    "git",
+    "stacks",
+    "sync",
     "footprint",
 ];
 
@@ -46,7 +58,14 @@ pub async fn run(name: &str, dir: &Path, scale: Scale) -> Res<Table> {
         "executors" => executors::measure(dir, scale).await,
         "warm" => warm::measure(dir, scale).await,
         "flush" => flush::measure(dir, scale).await,
+        "commits" => commits::measure(dir, scale).await,
+        "fleet" => fleet::measure(dir, scale),
         "queue" => queue::measure(dir, scale).await,
+        "sim" => sim::measure(scale),
+        // Blocking, as on the threads the controller has for that.
+        "git" => tokio::task::block_in_place(|| git::measure(dir, scale)),
+        "stacks" => tokio::task::block_in_place(|| stacks::measure(dir, scale)),
+        "sync" => tokio::task::block_in_place(|| sync::measure(dir, scale)),
         "request" => request::measure(dir, scale).await,
         "footprint" => footprint::measure(dir, scale).await,
         other => Err(format!("no part is called {other}").into()),

@@ -4,16 +4,15 @@ use std::path::Path;
 
 use hostler_tests::servers::ServerError;
 use hostler_tests::system::{Site, System};
+use hostler_tests::teller::Teller;
 use serde_json::{Value, json};
-
-use super::{Teller, quietly};
 
 pub(super) fn show(teller: &Teller, system: &System, site: &Site) -> Result<(), ServerError> {
     teller.say("the same toggle by the agent itself (native) and by a playbook (ansible)");
     let mut ends = Vec::new();
     for executor in ["native", "ansible"] {
         let arguments = ["env", "change", "shop/production", "--executor", executor];
-        quietly(teller, &system.controller, &arguments)?;
+        teller.quietly(&system.controller, &arguments)?;
         switch(system, site, executor, false)?;
         let job = switch(system, site, executor, true)?;
         let took: u64 = job["steps"]

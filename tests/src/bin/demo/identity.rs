@@ -2,8 +2,7 @@
 
 use hostler_tests::servers::ServerError;
 use hostler_tests::system::{Site, System};
-
-use super::{Teller, hostler};
+use hostler_tests::teller::Teller;
 
 /// Seconds a certificate of this controller is good for.
 const LIFE_SECS: u64 = 4;
@@ -31,7 +30,7 @@ pub(super) fn show(teller: &Teller) -> Result<(), ServerError> {
     system
         .controller
         .wait_host("web1", "back", |host| host["connected"] == true && host["recoveries"] == 1)?;
-    hostler(teller, &system.controller, &["host", "show", "web1"])?;
+    teller.hostler(&system.controller, &["host", "show", "web1"])?;
     let site = Site::create(&system.controller, &system.host, "shop")?;
     let job = site.set_caches(&system.controller, true, false)?;
     if job["state"] != "succeeded" {

@@ -7,40 +7,20 @@ mod executors;
 mod identity;
 mod modes;
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Instant;
 
-use hostler_tests::servers::{ServerError, command, instant};
-use hostler_tests::system::{Controller, Host, Site, System, program};
+use hostler_tests::servers::ServerError;
+use hostler_tests::system::{Controller, Host, Site, System};
+use hostler_tests::teller::{Teller, complain};
 use serde_json::{Value, json};
 
-/// What the demo tells, with the time since it began.
-struct Teller {
-    began: Instant,
-}
-
-impl Teller {
-    fn say(&self, text: &str) {
-        let mut out = std::io::stdout().lock();
-        let secs = self.began.elapsed().as_secs_f64();
-        // Nobody reads any more: then there is nobody to tell that, either.
-        writeln!(out, "[{secs:6.2} s] {text}").and_then(|()| out.flush()).unwrap_or(());
-    }
-
-    fn show(&self, text: &str) {
-        for line in text.lines() {
-            writeln!(std::io::stdout().lock(), "             {line}").unwrap_or(());
-        }
-    }
-}
-
 fn main() -> ExitCode {
-    let teller = Teller { began: instant() };
+    let teller = Teller::begin();
     match run(&teller) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            writeln!(std::io::stderr().lock(), "the demo failed: {error}").unwrap_or(());
+            complain(&format!("the demo failed: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -79,7 +59,7 @@ fn run(teller: &Teller) -> Result<(), ServerError> {
     status(teller, &site, "and again")?;
 
     teller.say("purging everything, by the command line");
-    hostler(teller, &system.controller, &["cache", "purge", "shop/production", "--wait"])?;
+    teller.hostler(&system.controller, &["cache", "purge", "shop/production", "--wait"])?;
     status(teller, &site, "after the purge")?;
     status(teller, &site, "and again")?;
     let left: Vec<String> = redis::cmd("KEYS")
@@ -96,36 +76,6 @@ fn run(teller: &Teller) -> Result<(), ServerError> {
     stay(teller, &system, &site)?;
     teller.say("done; stopping everything");
     Ok(())
-}
-
-/// Runs the command line and shows what it says.
-fn hostler(
-    teller: &Teller,
-    controller: &Controller,
-    arguments: &[&str],
-) -> Result<(), ServerError> {
-    let told = quietly(teller, controller, arguments)?;
-    teller.show(&told);
-    Ok(())
-}
-
-/// The same, and what it says is given back.
-fn quietly(
-    teller: &Teller,
-    controller: &Controller,
-    arguments: &[&str],
-) -> Result<String, ServerError> {
-    teller.show(&format!("$ hostler {}", arguments.join(" ")));
-    let out = command(program("hostler")?)
-        .args(arguments)
-        .env("HOSTLER_SERVER", format!("http://127.0.0.1:{}", controller.api_port))
-        .output()
-        .map_err(|error| ServerError::new("running hostler", error))?;
-    let told = String::from_utf8_lossy(&[out.stderr, out.stdout].concat()).into_owned();
-    if out.status.success() {
-        return Ok(told);
-    }
-    Err(ServerError(format!("hostler ended with {}:\n{told}", out.status)))
 }
 
 fn set(redis: &mut redis::Connection, key: &str) -> Result<(), ServerError> {

@@ -8,8 +8,7 @@ use hostler_tests::bench::http::Visitor;
 use hostler_tests::bench::stats::{Samples, time};
 use hostler_tests::servers::{ServerError, write};
 use hostler_tests::system::{Site, System};
-
-use super::{Teller, hostler};
+use hostler_tests::teller::Teller;
 
 const VISITORS: usize = 2;
 const PAGES: usize = 3;
@@ -66,7 +65,7 @@ fn purge(teller: &Teller, system: &System, site: &Site, mode: &str) -> Res<Seen>
     for url in &urls {
         arguments.extend(["--url", url]);
     }
-    hostler(teller, &system.controller, &arguments)?;
+    teller.hostler(&system.controller, &arguments)?;
     // What is made anew behind the visitors has to be made before they leave.
     std::thread::sleep(AFTER);
     crowd.go()

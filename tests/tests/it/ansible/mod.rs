@@ -17,7 +17,7 @@ use crate::stand::{Stand, result};
 
 /// The same job by a playbook.
 fn by_playbook(spec: JobSpec) -> JobDoc {
-    JobDoc { executor: Executor::Ansible, spec }
+    JobDoc { executor: Executor::Ansible, probe: false, spec }
 }
 
 /// Sets a site up and leaves its page cache off.

@@ -8,6 +8,8 @@ use hostler_controller::domain::ApiScope;
 use super::rig::Rig;
 
 const OPEN: [&str; 2] = ["/livez", "/readyz"];
+/// Its signature is its key; the tests of webhooks have it.
+const WEBHOOK: &str = "/api/webhook";
 
 /// Every route with an id of the right kind in its path; new ones are here by themselves.
 fn routes() -> Vec<(Method, String)> {
@@ -21,8 +23,14 @@ fn routes() -> Vec<(Method, String)> {
             "hosts" => "host",
             "jobs" => "job",
             "enrolment-tokens" => "enrol",
+            "batches" => "batch",
+            "stacks" => "stack",
+            "refreshes" => "refresh",
             _ => "unused",
         };
+        if path == WEBHOOK {
+            continue;
+        }
         let path = path.replace("{id}", &format!("{prefix}_{}", "0".repeat(26)));
         for method in item.as_object().unwrap().keys() {
             routes.push((method.to_uppercase().parse().unwrap(), path.clone()));
@@ -50,6 +58,32 @@ async fn without_a_token_every_route_is_closed() {
     }
     let unknown = rig.get("/api/nothing").await.expect(401);
     assert_eq!(unknown.code(), "UNAUTHENTICATED");
+}
+
+#[tokio::test]
+async fn desired_state_is_open_to_anybody_only_where_that_is_said() {
+    let rig = Rig::with(Access::TokensBesidesDesiredState).await;
+    let open = ["/", "/api/refresh-status", "/api/refreshes", "/api/stacks", "/api/refresh"];
+    let mut opened = Vec::new();
+    for (method, path) in routes() {
+        let answer = rig.call(method.clone(), &path, None).await;
+        if answer.status.as_u16() == 401 && answer.code() == "UNAUTHENTICATED" {
+            continue;
+        }
+        let single = method == Method::GET
+            && (path.starts_with("/api/refreshes/") || path.starts_with("/api/stacks/"))
+            && path.matches('/').count() == 3;
+        assert!(is_open(&path) || single || open.contains(&path.as_str()), "{method} {path}");
+        opened.push(path);
+    }
+    for path in open {
+        assert!(opened.iter().any(|one| one == path), "{path} is closed");
+    }
+    let foreign = [("origin", "http://evil.example")];
+    let answer = rig.call_with(Method::POST, "/api/refresh", &foreign, None).await;
+    assert_eq!(answer.code(), "FOREIGN_ORIGIN");
+    let wrong = [("authorization", "Bearer hst_wrong")];
+    rig.call_with(Method::GET, "/api/stacks", &wrong, None).await.expect(401);
 }
 
 #[tokio::test]

@@ -72,7 +72,9 @@ fn requests_refuse_what_they_do_not_know() {
     assert!(wanted.len() >= 8, "the contract has lost its requests: {wanted:?}");
     for name in wanted {
         let schema = &schemas[&name];
-        if schema["type"] == "object" {
+        // A map has keys of its own and no fields.
+        let is_map = schema["properties"].is_null() && schema["additionalProperties"].is_object();
+        if schema["type"] == "object" && !is_map {
             assert_eq!(schema["additionalProperties"], false, "{name} lets unknown fields pass");
         }
     }
@@ -105,7 +107,9 @@ fn every_operation_says_how_it_can_fail() {
         assert!(operation["summary"].is_string(), "{name}: no summary");
         let responses = operation["responses"].as_object().unwrap();
         let mut wanted = vec!["500"];
-        if !name.ends_with("/livez") && !name.ends_with("/readyz") {
+        // What forges send is no JSON to the server: its signature over the bytes is its key.
+        let is_webhook = name.ends_with(" /api/webhook");
+        if !name.ends_with("/livez") && !name.ends_with("/readyz") && !is_webhook {
             wanted.extend(["401", "403"]);
         }
         if name.contains(" /api") {
@@ -115,7 +119,8 @@ fn every_operation_says_how_it_can_fail() {
             wanted.push("404");
         }
         if operation.get("requestBody").is_some() {
-            wanted.extend(["413", "415"]);
+            wanted.push("413");
+            wanted.extend((!is_webhook).then_some("415"));
         }
         for status in wanted {
             assert!(responses.contains_key(status), "{name}: does not say how {status} comes");

@@ -342,6 +342,31 @@ async fn only_files_the_agent_would_write_are_taken() {
 }
 
 #[tokio::test]
+async fn an_environment_leaves_a_revoked_host_with_its_caches_on() {
+    let world = World::new().await;
+    let caches = format!("{}/cache", world.environment);
+    world.rig.patch(&caches, json!({ "fastcgi_cache_enabled": true })).await.expect(202);
+    let running = world.claim().await.remove(0);
+    let result =
+        json!({ "generation": 1, "fastcgi": { "enabled": true, "changed": true, "proof": "" } });
+    world.settle(&running, succeeded(result)).await;
+    world.rig.host("web2", false).await;
+    let to = json!({ "host": "web2" });
+    assert_eq!(
+        world.rig.patch(&world.environment, to.clone()).await.expect(409).code(),
+        "CACHES_ON"
+    );
+    let environment = world.rig.get(&world.environment).await.expect(200);
+    let host = environment.body["host_id"].as_str().unwrap().to_owned();
+    world.rig.post(&format!("/api/hosts/{host}/revoke"), json!({})).await.expect(200);
+    // Nobody can turn it off there any more; of the new host nothing is claimed yet.
+    let moved = world.rig.patch(&world.environment, to).await.expect(200);
+    assert_ne!(moved.body["host_id"], json!(host));
+    let flags = world.rig.get(&caches).await.expect(200);
+    assert_eq!(flags.body["fastcgi"]["applied"], json!(null));
+}
+
+#[tokio::test]
 async fn what_a_toggle_under_way_may_switch_on_cannot_be_taken_away() {
     let world = World::new().await;
     let caches = format!("{}/cache", world.environment);

@@ -15,15 +15,15 @@ use super::rig::Rig;
 
 /// One event of a stream.
 #[derive(Debug)]
-struct Told {
+pub(super) struct Told {
     id: Option<i64>,
-    kind: String,
-    data: Value,
+    pub(super) kind: String,
+    pub(super) data: Value,
 }
 
 /// Reads events until `enough` says so or the stream ends.
-async fn read(
-    world: &World,
+pub(super) async fn read(
+    rig: &Rig,
     path: &str,
     last: Option<i64>,
     enough: impl Fn(&[Told]) -> bool,
@@ -32,8 +32,7 @@ async fn read(
     if let Some(last) = last {
         request = request.header("last-event-id", last);
     }
-    let response =
-        world.rig.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let response = rig.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status().as_u16(), 200);
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = response.into_body().into_data_stream();
@@ -77,7 +76,7 @@ async fn a_job_is_followed_from_its_first_event_to_its_end() {
         let running = world.claim().await.remove(0);
         world.settle(&running, succeeded(json!({}))).await;
     };
-    let (told, ()) = tokio::join!(read(&world, &path, None, |_| false), working);
+    let (told, ()) = tokio::join!(read(&world.rig, &path, None, |_| false), working);
     assert_eq!(kinds(&told), ["job.queued", "job.started", "job.succeeded", "end"]);
     let last = told.last().unwrap();
     assert_eq!(last.data, json!({ "job_id": job.job_id(), "state": "succeeded" }));
@@ -86,21 +85,21 @@ async fn a_job_is_followed_from_its_first_event_to_its_end() {
         assert_eq!(event.data["seq"], event.id.unwrap());
         assert_eq!(event.data["job_id"], job.job_id());
     }
-    let rest = read(&world, &path, told[1].id, |_| false).await;
+    let rest = read(&world.rig, &path, told[1].id, |_| false).await;
     assert_eq!(kinds(&rest), ["job.succeeded", "end"], "a resumed stream tells what was missed");
     let after = format!("{path}?after={}", told[2].id.unwrap());
-    assert_eq!(kinds(&read(&world, &after, None, |_| false).await), ["end"]);
+    assert_eq!(kinds(&read(&world.rig, &after, None, |_| false).await), ["end"]);
 }
 
 #[tokio::test]
 async fn everything_is_followed_from_now_on_or_from_a_cursor() {
     let world = World::new().await;
     let path = "/api/events?after=0";
-    let past = read(&world, path, None, |told| told.len() >= 3).await;
+    let past = read(&world.rig, path, None, |told| told.len() >= 3).await;
     assert_eq!(past[0].id, Some(1));
     assert!(kinds(&past).contains(&"site.created"), "{past:?}");
     let filtered = format!("/api/events?after=0&host={}", world.host);
-    let environment = read(&world, &filtered, None, |told| told.len() >= 2).await;
+    let environment = read(&world.rig, &filtered, None, |told| told.len() >= 2).await;
     assert!(environment.iter().all(|event| event.data["host_id"] == world.host.as_str()));
     let working = async {
         // The stream tells only what comes after it has begun: keep making events until it does.
@@ -110,7 +109,7 @@ async fn everything_is_followed_from_now_on_or_from_a_cursor() {
         }
     };
     let live = tokio::select! {
-        told = read(&world, "/api/events", None, |told| told.len() >= 2) => told,
+        told = read(&world.rig, "/api/events", None, |told| told.len() >= 2) => told,
         () = working => Vec::new(),
     };
     assert_eq!(live[0].kind, "job.queued");
@@ -132,7 +131,7 @@ async fn a_cursor_older_than_what_is_kept_is_gone() {
     let answer = world.rig.get("/api/events?after=1").await.expect(410);
     assert_eq!(answer.code(), "CURSOR_TOO_OLD");
     let path = format!("/api/events?after={}", oldest - 1);
-    let told = read(&world, &path, None, |told| !told.is_empty()).await;
+    let told = read(&world.rig, &path, None, |told| !told.is_empty()).await;
     assert_eq!(told[0].id, Some(oldest));
     assert!(told[0].id <= Some(newest));
 }

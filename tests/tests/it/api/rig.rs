@@ -7,6 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use hostler_controller::api::{self, Access};
+use hostler_controller::app::desired::Desired;
 use hostler_controller::app::{App, JoinTarget};
 use hostler_controller::clock::Clock;
 use hostler_controller::domain::{Change, Decision, Micros, Scope};
@@ -28,8 +29,10 @@ pub(crate) struct Rig {
     pub(crate) app: App,
     pub(crate) router: Router,
     contract: Value,
+    /// Cancelled when the rig goes.
+    pub(crate) stop: CancellationToken,
     _tail: DropGuard,
-    _dir: tempfile::TempDir,
+    _dir: Option<tempfile::TempDir>,
 }
 
 /// An answer that the contract allows.
@@ -81,9 +84,16 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let url = DatabaseUrl::Sqlite(dir.path().join("hostler.db"));
         let store = Store::open(&url).await.unwrap();
+        let rig = Self::over(access, store, Desired::none());
+        Self { _dir: Some(dir), ..rig }
+    }
+
+    /// An API over a store that is another's, with a desired state.
+    pub(crate) fn over(access: Access, store: Store, desired: Desired) -> Self {
         let clock = Clock::system();
         let app = App {
             events: Events::new(store.clone()),
+            desired,
             templates: Templates::shipped().unwrap(),
             controller: clock.new_controller_id().unwrap(),
             join: Arc::new(JoinTarget {
@@ -97,7 +107,8 @@ impl Rig {
         let (events, stopped) = (app.events.clone(), stop.clone());
         tokio::spawn(async move { events.tail(stopped).await });
         let router = api::router(app.clone(), access, stop.clone());
-        Self { app, router, contract: api::contract(), _tail: stop.drop_guard(), _dir: dir }
+        let tail = stop.clone().drop_guard();
+        Self { app, router, contract: api::contract(), stop, _tail: tail, _dir: None }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

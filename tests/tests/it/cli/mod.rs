@@ -5,8 +5,10 @@ mod caches;
 mod errors;
 mod fake;
 mod real;
+mod refreshes;
 mod requests;
 mod samples;
+mod stacks;
 mod tls;
 mod watching;
 

@@ -120,3 +120,47 @@ fn a_purge_warms_what_it_took_and_the_host_tells_of_its_cache() {
     assert!(alone.stdout.contains("fastcgi"), "{}", alone.stdout);
     assert!(alone.stderr.contains("no figures from the host"), "{}", alone.stderr);
 }
+
+#[test]
+fn many_environments_are_operated_at_once() {
+    let system = System::start().unwrap();
+    let sites = ["one", "two", "three"]
+        .map(|name| Site::create(&system.controller, &system.host, name).unwrap());
+    let port = system.controller.api_port;
+    run(port, &["env", "label", "one/production", "tier=prod"]).expect(0);
+    run(port, &["env", "label", "two/production", "tier=prod", "x=1"]).expect(0);
+    run(port, &["host", "label", "web1", "rack=b7"]).expect(0);
+    let listed =
+        run(port, &["env", "list", "--label", "tier=prod", "--label", "rack=b7"]).expect(0);
+    assert!(listed.stdout.contains("two/production"), "{}", listed.stdout);
+    assert!(!listed.stdout.contains("three/production"), "{}", listed.stdout);
+
+    let on = ["batch", "set", "--all", "--fastcgi", "on", "--canary", "1", "--wait"];
+    let on = run(port, &on).expect(0);
+    assert!(on.stdout.contains("3 of 3: 3 succeeded"), "{}", on.stdout);
+    for site in &sites {
+        site.get("/a").unwrap();
+        assert_eq!(site.cache_status("/a").unwrap(), "HIT");
+    }
+    let plan = ["batch", "purge", "--label", "tier=prod", "--url", "/a", "--dry-run"];
+    let plan = run(port, &plan).expect(0);
+    assert!(plan.stdout.contains("one/production"), "{}", plan.stdout);
+    assert!(!plan.stdout.contains("three/production"), "{}", plan.stdout);
+    assert_eq!(sites[0].cache_status("/a").unwrap(), "HIT", "a dry run does nothing");
+    let purge = ["batch", "purge", "--label", "tier=prod", "--url", "/a", "--wait", "-o", "json"];
+    let purged = run(port, &purge).expect(0).json();
+    assert_eq!(purged["counts"]["succeeded"], 2, "{purged:#}");
+    let served = sites.each_ref().map(|site| site.cache_status("/a").unwrap());
+    assert_eq!(served, ["MISS", "MISS", "HIT"], "only what carries the label was purged");
+
+    let id = purged["id"].as_str().unwrap();
+    let targets = run(port, &["batch", "show", id, "--targets"]).expect(0);
+    assert!(targets.stdout.contains("two/production"), "{}", targets.stdout);
+    let jobs = run(port, &["job", "list", "--batch", id, "-o", "json"]).expect(0).json();
+    assert_eq!(jobs.as_array().unwrap().len(), 2, "{jobs:#}");
+    let all = run(port, &["batch", "list"]).expect(0);
+    assert!(all.stdout.contains("purge") && all.stdout.contains("set"), "{}", all.stdout);
+    run(port, &["batch", "cancel", id]).expect(5);
+    run(port, &["batch", "purge", "--url", "/a"]).expect(2);
+    run(port, &["batch", "purge", "--label", "tier=none"]).expect(5);
+}

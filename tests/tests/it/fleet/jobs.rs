@@ -1,7 +1,7 @@
 //! Jobs through a session, and what becomes of them when it breaks.
 
-use hostler_controller::domain::JobState;
 use hostler_controller::domain::job::reason;
+use hostler_controller::domain::{Job, JobState};
 use hostler_controller::store::EventFilter;
 use hostler_protocol::job::{
     Code, JobError, JobSpec, JobType, Outcome, OutcomeState, Progress, PurgeScope, StepState,
@@ -89,7 +89,7 @@ async fn a_job_runs_reports_settles_and_is_acknowledged() {
     let job = world.enqueue(JobType::CachePurge).await;
     let (mut stream, attempt, spec) = take(&live).await;
     assert_eq!((&attempt.job, attempt.attempt), (&job, 1));
-    assert_eq!(spec.environment().id, world.environment);
+    assert_eq!(spec.environment().unwrap().id, world.environment);
     stream.send(&accepted(&attempt)).await;
     let line = Progress {
         step: "purge".to_owned(),
@@ -261,7 +261,7 @@ async fn an_attempt_the_database_does_not_run_is_stale() {
 }
 
 #[tokio::test]
-async fn a_refused_job_and_an_unreadable_outcome_fail_with_a_code() {
+async fn a_refused_job_fails_with_a_code_and_what_cannot_be_read_is_held() {
     let world = World::new().await;
     let live = world.session(&[], &[]).await;
     let refused = world.enqueue(JobType::EnvCheck).await;
@@ -278,9 +278,35 @@ async fn a_refused_job_and_an_unreadable_outcome_fail_with_a_code() {
     let outcome = b"not JSON".to_vec();
     stream.send(&ToController::Finished { attempt: attempt.clone(), outcome }).await;
     stream.acknowledged(&attempt).await;
+    let held = |job: &Job| job.state == JobState::Held;
     let job = world.controller.job(&garbled).await;
-    assert_eq!(job.state, JobState::Failed);
-    assert_eq!(job.outcome.unwrap()["error"]["code"], "INTERNAL_ERROR");
+    assert!(held(&job), "nobody knows how it went: {job:?}");
+    assert_eq!(job.reason.as_deref(), Some("QUARANTINED"));
+    assert_eq!(job.outcome.unwrap()["error"]["code"], "UNDECODABLE");
+
+    // Nor does what no database takes keep anything from being settled.
+    let odd = world.enqueue(JobType::EnvCheck).await;
+    let (mut stream, attempt, _) = take(&live).await;
+    stream.send(&accepted(&attempt)).await;
+    let error = JobError { code: "A\u{0}B".to_owned(), ..JobError::new(Code::FileFailed, "odd") };
+    let outcome = serde_json::json!({
+        "state": "failed", "error": error, "started_at_us": 1, "finished_at_us": 2,
+    });
+    let outcome = serde_json::to_vec(&outcome).unwrap();
+    stream.send(&ToController::Finished { attempt: attempt.clone(), outcome }).await;
+    stream.acknowledged(&attempt).await;
+    let job = world.controller.job(&odd).await;
+    assert_eq!((held(&job), job.reason.as_deref()), (true, Some("QUARANTINED")));
+
+    // An agent that cannot read the job says so before it begins.
+    for code in [Code::SpecInvalid, Code::UnknownJobType] {
+        let unread = world.enqueue(JobType::EnvCheck).await;
+        let (mut stream, attempt, _) = take(&live).await;
+        let error = serde_json::to_vec(&JobError::new(code, "what is this?")).unwrap();
+        stream.send(&ToController::Rejected { attempt, error }).await;
+        let job = world.controller.until(&unread, "held", held).await;
+        assert_eq!(job.reason.as_deref(), Some("QUARANTINED"));
+    }
     world.controller.stop().await;
 }
 

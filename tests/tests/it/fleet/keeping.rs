@@ -91,7 +91,7 @@ async fn a_session_whose_end_could_not_be_entered_is_entered_as_ended() {
 }
 
 #[tokio::test]
-async fn a_purge_whose_request_cannot_be_read_fails_and_its_lane_goes_on() {
+async fn a_purge_whose_request_cannot_be_read_is_set_aside_and_its_lane_goes_on() {
     let (_dir, path) = directory();
     let controller = Controller::start(&path).await;
     let identity = new_host(&controller, "web-1").await;
@@ -103,8 +103,9 @@ async fn a_purge_whose_request_cannot_be_read_fails_and_its_lane_goes_on() {
     let live = session(&controller, &identity, hello(&[], &[])).await;
     let (_stream, attempt, _) = take(&live).await;
     assert_eq!(attempt.job, good, "a job that can never run reached its host");
-    let job = controller.until(&bad, "failed", |job| job.state == JobState::Failed).await;
-    assert_eq!(job.outcome.unwrap()["error"]["code"], "SPEC_INVALID");
+    let job = controller.until(&bad, "held", |job| job.state == JobState::Held).await;
+    assert_eq!(job.reason.as_deref(), Some(reason::QUARANTINED));
+    assert_eq!(job.outcome.unwrap()["error"]["code"], "UNDECODABLE");
     controller.stop().await;
 }
 

@@ -2,11 +2,15 @@
 //! one but the protocol's types.
 
 mod agent;
+mod bulk;
+mod cloned;
+mod cluster;
 mod enrol;
 mod given_up;
 mod hostile;
 mod jobs;
 mod keeping;
+mod late;
 mod recover;
 mod renew;
 
@@ -15,7 +19,7 @@ use std::time::Duration;
 
 use hostler_controller::app::App;
 use hostler_controller::clock::Clock;
-use hostler_controller::config::Config;
+use hostler_controller::config::{Config, DesiredConfig};
 use hostler_controller::domain::decide::job::{JobInput, new_job};
 use hostler_controller::domain::{
     CacheFlag, Change, Decision, EnrolmentToken, Environment, EnvironmentState, EventKind, Host,
@@ -57,7 +61,9 @@ fn config(dir: &Path) -> Config {
         agent_addresses: Vec::new(),
         insecure_no_auth: false,
         require_tokens: false,
+        open_desired_state: false,
         host_certificate_secs: HOST_SECS,
+        desired: DesiredConfig::default(),
     }
 }
 
@@ -134,6 +140,7 @@ impl Controller {
                 last_error: None,
             }),
             redis: None,
+            labels: std::collections::BTreeMap::new(),
             version: 1,
             created_at: now,
             updated_at: now,
@@ -158,7 +165,10 @@ impl Controller {
             | JobType::EnvDelete
             | JobType::CacheWarm
             | JobType::CacheFacts
-            | JobType::CacheExplain => {
+            | JobType::CacheExplain
+            | JobType::StackSync
+            | JobType::StackDown
+            | JobType::StackPlan => {
                 serde_json::json!({})
             }
         };
@@ -180,6 +190,7 @@ impl Controller {
             host_id: host.clone(),
             site_id: None,
             environment_id: Some(environment.clone()),
+            stack_id: None,
             request,
             request_id: None,
             retry_of: None,

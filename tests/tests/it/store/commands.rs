@@ -1,14 +1,14 @@
 //! The one door for commands: what is loaded, what is written, and what a refusal leaves.
 
 use hostler_controller::domain::{
-    ApiScope, ApiToken, BannedKey, Candidate, Change, Decision, EnrolmentToken, EventKind, Host,
-    HostState, IdempotencyRecord, JobState, NewEvent, Refusal, RefusalKind, Revocation, Scope,
-    Snapshot, Subject,
+    Answered, ApiScope, ApiToken, BannedKey, Candidate, Change, Decision, EnrolmentToken,
+    EventKind, Host, HostState, IdempotencyRecord, JobState, NewEvent, Refusal, RefusalKind,
+    Revocation, Scope, Snapshot, StackJob, Subject,
 };
 use hostler_controller::store::{
     EnvironmentFilter, EventFilter, Opening, Page, StoreError, TransactError,
 };
-use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId};
+use hostler_protocol::id::{ApiTokenId, EnrolmentTokenId, RefreshId, StackId};
 use hostler_protocol::job::Code;
 use hostler_tests::rows;
 use serde_json::json;
@@ -235,7 +235,7 @@ pub(crate) async fn tokens_and_idempotent_requests_are_kept(world: &World) {
         principal: "local".to_owned(),
         key: "k-1".to_owned(),
         request_sha256: "ef".repeat(32),
-        job_id: job_id(1),
+        answered: Answered::Job(job_id(1)),
         created_at: NOW,
     };
     world
@@ -267,7 +267,19 @@ pub(crate) async fn tokens_and_idempotent_requests_are_kept(world: &World) {
     let seen = look(world, scope.clone()).await;
     assert_eq!(seen.enrolment_token, Some(used.clone()));
     assert_eq!(seen.api_token, Some(revoked.clone()));
-    assert_eq!(seen.idempotency, Some(record));
+    assert_eq!(seen.idempotency.as_ref(), Some(&record));
+    let stack_job = StackJob { host: host_id(1), name: "web-1".to_owned(), job: job_id(2) };
+    for answered in [
+        Answered::StackJobs(vec![stack_job]),
+        Answered::Stack(StackId::from_parts(1, [1; 10])),
+        Answered::Refresh(RefreshId::from_parts(1, [1; 10])),
+    ] {
+        let newer = IdempotencyRecord { answered, ..record.clone() };
+        world.write(vec![Change::RecordIdempotency(newer.clone())]).await;
+        let read = world.store.idempotent_request("local", "k-1").await.unwrap();
+        assert_eq!(read, Some(newer), "over the one before");
+    }
+    assert_eq!(world.store.idempotent_request("another", "k-1").await.unwrap(), None);
     assert_eq!(world.store.api_token(&api.id).await.unwrap(), Some(revoked.clone()));
     let page = Page::first(10);
     assert_eq!(world.store.api_tokens(&page).await.unwrap(), (vec![revoked], None));

@@ -120,13 +120,37 @@ pub(crate) async fn a_job_nobody_ran_expires(world: &World) {
 
     let late = NOW.plus_secs(3600);
     assert_eq!(world.store.expire_queued(Micros(late.0 - 1), 10).await.unwrap(), 0);
+    let claimed = ids(&world.claim(&[&hosts[0]], late).await);
+    assert_eq!(claimed, [job_id(3)], "their time is over, whether or not somebody has swept");
     assert_eq!(world.store.expire_queued(late, 10).await.unwrap(), 2, "3 has begun");
     for n in [1, 2] {
         let job = world.job(&job_id(n)).await;
         assert_eq!((job.state, job.reason.as_deref()), (JobState::Failed, Some(reason::EXPIRED)));
         assert_eq!(job.outcome.unwrap()["error"]["code"], "EXPIRED");
     }
-    assert_eq!(ids(&world.claim(&[&hosts[0]], late).await), [job_id(3)]);
+}
+
+/// An agent that is stopping, or has no place, has begun nothing: its host may never come back.
+pub(crate) async fn a_job_its_agent_had_no_place_for_expires(world: &World) {
+    let hosts = world.hosts(1).await;
+    let free = |n| in_lanes(purge(n, &hosts[0]), &[]);
+    world.enqueue(&[free(1), free(2)]).await;
+    let busy = || failed(Code::AgentBusy);
+    let claimed = world.claim(&[&hosts[0]], NOW).await;
+    world.settle(&claimed[0], busy()).await;
+    world.settle(&claimed[1], failed(Code::RedisUnreachable)).await;
+    let soon = NOW.plus_secs(60);
+    let again = world.claim(&[&hosts[0]], soon).await;
+    assert_eq!(ids(&again), [job_id(1), job_id(2)]);
+    // Never delivered after it was refused is not begun either.
+    world.store.requeue_unseen(&[super::world::attempt(&again[0])], soon).await.unwrap();
+    world.settle(&again[1], busy()).await;
+    for (n, started) in [(1, None), (2, Some(NOW))] {
+        assert_eq!(world.job(&job_id(n)).await.started_at, started, "job {n}");
+    }
+    let late = NOW.plus_secs(3600);
+    assert_eq!(world.store.expire_queued(late, 10).await.unwrap(), 1, "2 has begun");
+    assert_eq!(world.job(&job_id(1)).await.reason.as_deref(), Some(reason::EXPIRED));
 }
 
 pub(crate) async fn ended_jobs_move_to_history_and_are_found_there(world: &World) {

@@ -306,6 +306,21 @@ pub(crate) async fn unknown_attempts_stay_running_until_known(world: &World) {
     assert_eq!(world.store.mark_known(&this, NOW).await.unwrap(), [false]);
 }
 
+/// In one unit: between the two another controller may have taken the host in and heard that the
+/// attempt goes on, and nobody would say so a second time.
+pub(crate) async fn a_session_that_ends_leaves_its_attempts_unknown(world: &World) {
+    let hosts = world.hosts(2).await;
+    world.enqueue(&[purge(1, &hosts[0]), purge(2, &hosts[1])]).await;
+    let claimed = world.claim(&[&hosts[0], &hosts[1]], NOW).await;
+    assert_eq!(claimed.len(), 2);
+    assert!(world.store.session_close(&hosts[0].host, hosts[0].epoch, NOW).await.unwrap());
+    assert_eq!(world.job(&job_id(1)).await.reason.as_deref(), Some(reason::UNKNOWN));
+    // The end of a session that was replaced says nothing.
+    let moved = world.connect(2).await;
+    assert!(!world.store.session_close(&moved.host, hosts[1].epoch, NOW).await.unwrap());
+    assert_eq!(world.job(&job_id(2)).await.reason, None);
+}
+
 pub(crate) async fn a_job_given_up_is_over_and_its_host_is_not_believed(world: &World) {
     let hosts = world.hosts(1).await;
     let mut toggle = template();

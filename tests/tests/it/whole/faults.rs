@@ -75,7 +75,7 @@ fn an_agent_killed_again_and_again_leaves_every_job_in_one_defined_end() {
 }
 
 /// Waits until a job's events tell of it; gives up when the job is over.
-fn told_of(system: &System, job: &str, kind: &str, step: &str) -> bool {
+pub(super) fn told_of(system: &System, job: &str, kind: &str, step: &str) -> bool {
     let path = format!("/api/jobs/{job}/events");
     let mut stream = TcpStream::connect(("127.0.0.1", system.controller.api_port)).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(SERVER_SECS_MAX))).unwrap();

@@ -3,8 +3,11 @@
 use hostler_protocol::job::{Progress, StepReport, StepState};
 
 use super::*;
+use crate::journal::Kept;
 use crate::journal::{JournalFault, Unfinished};
-use crate::runner::core::{DELIVERIES_MAX, REDELIVER_MS, UNACKNOWLEDGED_MAX};
+use crate::runner::core::{
+    DELIVERIES_MAX, REDELIVER_MS, UNACKNOWLEDGED_BYTES_MAX, UNACKNOWLEDGED_MAX,
+};
 
 #[test]
 fn accepted_follows_the_disk_and_so_does_finished() {
@@ -59,7 +62,7 @@ fn whoever_changes_an_environment_is_alone_with_it() {
     };
     let limits = Limits { jobs_max: 5, stop_ms_max: 5000 };
     let mut core = Core::new(limits, BootId::from_parts(0, [0; 10]), Contents::default());
-    core.handle(Input::Recovered { steps: Vec::new() }, at(0));
+    core.handle(Input::Recovered { steps: Vec::new(), proven: Vec::new() }, at(0));
     let [old, next, look, last] = [1, 2, 3, 4].map(|job| attempt(job, 1));
     for a in [&old, &next, &last] {
         core.handle(run_with(a, purge_spec()), at(0));
@@ -93,12 +96,19 @@ fn there_is_a_limit_to_what_runs_and_to_what_waits() {
     core.handle(run(&attempt(2, 1)), at(0));
     assert_eq!(rejection(&core.handle(run(&attempt(3, 1)), at(0))), "AGENT_BUSY");
 
-    let many = (0..UNACKNOWLEDGED_MAX)
-        .map(|n| AttemptRef { job: JobId::from_parts(n as u64, [1; 10]), attempt: 1 });
-    let contents = Contents { finished: many.collect(), ..Contents::default() };
-    let mut full = super::core(contents);
-    full.handle(Input::Recovered { steps: Vec::new() }, at(0));
-    assert_eq!(rejection(&full.handle(run(&attempt(255, 1)), at(0))), "NO_SPACE");
+    for (count, bytes) in [(UNACKNOWLEDGED_MAX, 1), (2, UNACKNOWLEDGED_BYTES_MAX / 2)] {
+        let many = (0..count).map(|n| Kept {
+            attempt: AttemptRef { job: JobId::from_parts(n as u64, [1; 10]), attempt: 1 },
+            bytes,
+        });
+        let mut full = super::core(Contents { finished: many.collect(), ..Contents::default() });
+        full.handle(Input::Recovered { steps: Vec::new(), proven: Vec::new() }, at(0));
+        assert_eq!(rejection(&full.handle(run(&attempt(255, 1)), at(0))), "NO_SPACE");
+        let first = AttemptRef { job: JobId::from_parts(0, [1; 10]), attempt: 1 };
+        full.handle(ack(&first), at(0));
+        let room = full.handle(run(&attempt(255, 1)), at(0));
+        assert!(matches!(room[..], [Effect::JournalAccept { .. }]), "{room:?}");
+    }
 }
 
 #[test]
@@ -242,6 +252,7 @@ fn an_action_that_breaks_off_is_a_defect_and_an_outcome() {
 fn what_a_crash_cut_off_waits_for_recovery_and_ends_as_interrupted() {
     let (a, b) = (attempt(1, 1), attempt(2, 1));
     let unfinished = [(a.clone(), 1), (b, 3)].map(|(attempt, crashes)| Unfinished {
+        spec: Vec::new(),
         attempt,
         accepted_at_us: 77,
         crashes,
@@ -263,7 +274,7 @@ fn what_a_crash_cut_off_waits_for_recovery_and_ends_as_interrupted() {
     let step = "put_back".to_owned();
     let steps =
         vec![StepReport { step, state: StepState::Done, message: String::new(), took_us: 1 }];
-    let effects = core.handle(Input::Recovered { steps: steps.clone() }, at(0));
+    let effects = core.handle(Input::Recovered { steps: steps.clone(), proven: Vec::new() }, at(0));
     let first = journalled(&effects[..1]);
     assert_eq!((code(&first), &first.steps, first.started_at_us), ("INTERRUPTED", &steps, 77));
     let message = journalled(&effects[1..2]).error.unwrap().message;
@@ -272,10 +283,31 @@ fn what_a_crash_cut_off_waits_for_recovery_and_ends_as_interrupted() {
 }
 
 #[test]
+fn what_the_host_proves_is_done_is_not_called_interrupted() {
+    let (done, cut, never) = (attempt(1, 1), attempt(2, 1), attempt(3, 1));
+    let cut_off = |attempt: &AttemptRef| Unfinished {
+        spec: Vec::new(),
+        attempt: attempt.clone(),
+        accepted_at_us: 77,
+        crashes: 1,
+    };
+    let unfinished = vec![cut_off(&done), cut_off(&cut)];
+    let mut core = super::core(Contents { unfinished, ..Contents::default() });
+    let outcome = super::outcome(OutcomeState::Succeeded);
+    let proven = vec![(done.clone(), outcome.clone()), (never, outcome.clone())];
+    let effects = core.handle(Input::Recovered { steps: Vec::new(), proven }, at(0));
+    assert_eq!(effects.len(), 2, "one of nobody's is ignored: {effects:?}");
+    assert_eq!(journalled(&effects[..1]), outcome);
+    assert_eq!(code(&journalled(&effects[1..])), "INTERRUPTED");
+}
+
+#[test]
 fn outcomes_go_out_a_few_at_a_time_and_again_on_each_session() {
     let finished: Vec<_> = (0..30).map(|job| attempt(job, 1)).collect();
-    let mut core = super::core(Contents { finished: finished.clone(), ..Contents::default() });
-    core.handle(Input::Recovered { steps: Vec::new() }, at(0));
+    let kept = |attempt: &AttemptRef| Kept { attempt: attempt.clone(), bytes: 1 };
+    let kept = finished.iter().map(kept).collect();
+    let mut core = super::core(Contents { finished: kept, ..Contents::default() });
+    core.handle(Input::Recovered { steps: Vec::new(), proven: Vec::new() }, at(0));
     assert_eq!(core.handle(Input::Timeout, at(0)), [], "nobody listens yet");
     core.handle(Input::Introduce, at(0));
     let first = core.handle(Input::Online, at(0));

@@ -70,13 +70,14 @@ impl Disk {
 
     fn contents(&self) -> Contents {
         let unfinished = self.running.iter().map(|attempt| Unfinished {
+            spec: Vec::new(),
             attempt: attempt.clone(),
             accepted_at_us: 1,
             crashes: 1,
         });
         Contents {
             unfinished: unfinished.collect(),
-            finished: self.finished.iter().cloned().collect(),
+            finished: self.finished.iter().map(kept).collect(),
             settled: self.settled.clone(),
         }
     }
@@ -108,7 +109,7 @@ impl World {
     }
 
     fn begin(&mut self) {
-        self.handle(Input::Recovered { steps: Vec::new() });
+        self.handle(Input::Recovered { steps: Vec::new(), proven: Vec::new() });
         self.reconnect();
     }
 
@@ -260,4 +261,8 @@ proptest! {
             prop_assert!(world.disk.settled.contains(attempt), "{:?} was lost", attempt);
         }
     }
+}
+
+fn kept(attempt: &AttemptRef) -> crate::journal::Kept {
+    crate::journal::Kept { attempt: attempt.clone(), bytes: 1 }
 }

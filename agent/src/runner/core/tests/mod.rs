@@ -69,7 +69,7 @@ fn core(contents: Contents) -> Core {
 /// A core with an empty journal, recovered and online.
 fn ready() -> Core {
     let mut core = core(Contents::default());
-    core.handle(Input::Recovered { steps: Vec::new() }, at(0));
+    core.handle(Input::Recovered { steps: Vec::new(), proven: Vec::new() }, at(0));
     core.handle(Input::Introduce, at(0));
     core.handle(Input::Online, at(0));
     core
