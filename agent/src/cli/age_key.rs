@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use zeroize::Zeroizing;
 
-use super::doctor::{Finding, State, bad, good};
+use super::finding::{Finding, State, bad, good};
 use super::{Common, Failure, complain, say};
 use crate::clock::Clock;
 use crate::config::Config;

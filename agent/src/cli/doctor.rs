@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use hostler_protocol::{CLOCK_SKEW_SECS_MAX, RETURN_SECS_MAX};
 use serde::Serialize;
 
+use super::finding::{Finding, State, bad, good};
 use super::{Common, Failure, age_key, doctor_ansible, exists, runtime, say};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -30,42 +31,10 @@ enum Output {
     Json,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum State {
-    Ok,
-    Warning,
-    Error,
-}
-
-/// One thing looked at.
-#[derive(Debug, Serialize)]
-pub(super) struct Finding {
-    pub(super) check: &'static str,
-    pub(super) state: State,
-    pub(super) message: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'static str>,
-}
-
 #[derive(Debug, Serialize)]
 struct Report {
     ok: bool,
     findings: Vec<Finding>,
-}
-
-pub(super) fn good(check: &'static str, message: impl Into<String>) -> Finding {
-    Finding { check, state: State::Ok, message: message.into(), hint: None }
-}
-
-pub(super) fn bad(
-    check: &'static str,
-    state: State,
-    message: impl Into<String>,
-    hint: &'static str,
-) -> Finding {
-    let hint = (!hint.is_empty()).then_some(hint);
-    Finding { check, state, message: message.into(), hint }
 }
 
 pub(super) fn doctor(args: Args) -> Result<ExitCode, Failure> {

@@ -3,7 +3,7 @@
 
 use hostler_protocol::job::Executor;
 
-use super::doctor::{Finding, State, bad, good};
+use super::finding::{Finding, State, bad, good};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::host::ansible::{Ansible, AnsibleError};

@@ -7,6 +7,7 @@ mod age_key;
 mod doctor;
 mod doctor_ansible;
 mod enroll;
+mod finding;
 mod run;
 
 use std::io::Write as _;
