@@ -18,6 +18,7 @@ mod commit;
 mod error;
 mod exchange;
 mod generation;
+mod group;
 mod http;
 mod mirror;
 mod process;

@@ -5,14 +5,13 @@ use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-
 use super::error::GitError;
+use super::group::Group;
 use super::watch::{Watch, lock};
 
 /// Where programs are looked for.
@@ -30,42 +29,6 @@ pub(super) struct Call {
     pub(super) arguments: Vec<OsString>,
     /// Variables beside `PATH` and `LC_ALL`: nothing else is inherited.
     pub(super) environment: Vec<(&'static str, String)>,
-}
-
-/// A child and everything it started: one process group.
-#[derive(Debug)]
-pub(super) struct Group {
-    child: Child,
-    ended: Option<ExitStatus>,
-}
-
-impl Group {
-    /// Kills all of it, unless its first process has ended and been waited for: from then on its
-    /// number may be somebody else's.
-    pub(super) fn kill(&mut self) {
-        if self.ended.is_some() {
-            return;
-        }
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // Ended already is what killing is for.
-            kill_process_group(pid, Signal::KILL).unwrap_or(());
-        }
-    }
-
-    fn end(&mut self) {
-        self.kill();
-        if self.ended.is_none() {
-            self.ended = self.child.wait().ok();
-        }
-    }
-
-    fn look(&mut self) -> Option<ExitStatus> {
-        if self.ended.is_none() {
-            self.ended = self.child.try_wait().ok().flatten();
-        }
-        self.ended
-    }
 }
 
 /// A child that talks git on its standard streams.
@@ -124,7 +87,7 @@ impl Call {
             .map_err(|error| self.failed(&error))?;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let group = Arc::new(Mutex::new(Group { child, ended: None }));
+        let group = Arc::new(Mutex::new(Group::of(child)));
         watch.adopt(&group);
         let mut talker = Talker { group, stderr: None };
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
@@ -150,7 +113,7 @@ impl Call {
             std::thread::park_timeout(GRACE_LOOK);
         }
         let complaint = talker.complaint();
-        let success = lock(&talker.group).ended.is_some_and(|status| status.success());
+        let success = lock(&talker.group).look().is_some_and(|status| status.success());
         Ok((success, format!("{complaint} {}", String::from_utf8_lossy(&said))))
     }
 

@@ -6,7 +6,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use super::error::{Class, GitError};
-use super::process::Group;
+use super::group::Group;
 use super::settings::GitLimits;
 use crate::clock::Clock;
 
