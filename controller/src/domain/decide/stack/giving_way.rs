@@ -7,7 +7,7 @@ use hostler_protocol::id::{HostId, StackId};
 
 use super::Place;
 use super::leaving::{held, is_declined, may_be_there};
-use super::look::{Overview, targets};
+use super::overview::{Overview, targets};
 use crate::domain::JobState;
 use crate::domain::desired::{Stack, StackHost};
 use crate::domain::stack::StackStatus;

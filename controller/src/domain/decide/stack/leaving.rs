@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hostler_protocol::id::{HostId, JobId, StackId};
 use hostler_protocol::job::Code;
 
-use super::look::{Overview, targets};
+use super::overview::{Overview, targets};
 use super::{Step, has_begun, is_suspended};
 use crate::domain::decide::refresh::RemovalLimits;
 use crate::domain::desired::{Removal, Stack, StackHost};

@@ -8,6 +8,7 @@ mod giving_way;
 mod leaving;
 mod look;
 mod note;
+mod overview;
 mod person;
 mod remove;
 mod trouble;
@@ -20,11 +21,12 @@ use hostler_protocol::id::{HostId, JobId};
 use crate::domain::desired::{Stack, StackHost, StackProblem};
 use crate::domain::stack::StackStatus;
 use crate::domain::stack::hostler::DriftPolicy;
-use crate::domain::{Job, JobState, Labels, Micros};
+use crate::domain::{Job, JobState, Micros};
 
 pub use carry::{Carry, carry};
 pub use leaving::removal_waits;
-pub use look::{Bounds, Overview, Todo, due, look, rows_now, targets, wanted};
+pub use look::{Bounds, Todo, due, look};
+pub use overview::{Overview, Place, rows_now, targets, wanted};
 pub use person::{Wish, Wished, set_suspended, sync_now};
 pub use remove::{Removing, remove_now};
 pub use trouble::{trouble, waiting};
@@ -32,14 +34,6 @@ pub use watch::{Seen, accept_drift, observe, seen};
 
 /// After a failure that may pass and that the queue's own retries did not cure, in seconds.
 pub const RETRY_SECS: u64 = 3600;
-
-/// A host as targeting sees it: an enrolled one.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    pub host: HostId,
-    pub name: String,
-    pub labels: Labels,
-}
 
 /// One thing to do about a stack on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::Place;
 use super::circles::circles;
 use super::giving_way::Leavers;
 use super::is_suspended;
-use super::look::{Overview, targets, wanted};
+use super::overview::{Overview, targets, wanted};
 use crate::domain::JobState;
 use crate::domain::desired::{Stack, StackHost, StackProblem};
 
