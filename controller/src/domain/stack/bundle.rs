@@ -7,7 +7,7 @@ use hostler_protocol::bundle::{PATH_BYTES_MAX, is_path};
 
 use super::cached::Cached;
 use super::compose::{self, COMPOSE_BYTES_MAX, ComposeFile, Reference, ReferenceKind, Service};
-use super::fingerprint;
+use super::fingerprint::{self, BundleFile};
 use super::path::{self, Place};
 use super::problem::{Problem, code, warning};
 use super::tree::{EntryKind, Node, Tree, TreeError};
@@ -19,16 +19,6 @@ pub const COMPOSE_FILES_MAX: usize = 256;
 pub const LFS_PREFIX: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 /// A pointer of Git LFS is smaller than this, by its specification.
 pub const LFS_POINTER_BYTES_MAX: usize = 1024;
-
-/// One file of a bundle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BundleFile {
-    /// Relative to the repository's root.
-    pub path: String,
-    /// A file, an executable or a symbolic link.
-    pub kind: EntryKind,
-    pub oid: String,
-}
 
 /// All files of a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::discover::COMPOSE_FILES;
 use super::path::{self, Place};
 use super::tree::{EntryKind, Node, Tree, TreeError};
+
+/// The names of a compose file, the one that counts first.
+pub(super) const COMPOSE_FILES: [&str; 2] = ["docker-compose.yml", "docker-compose.yaml"];
 
 /// What a stack hangs on outside of its directory: paths, and the object that stood there.
 pub(super) type Outside = BTreeMap<String, Option<String>>;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::bundle::{self, Bundle, Collector, Use};
 use super::cached::Cached;
-use super::candidate::{Candidate, Outside, named, regular};
+use super::candidate::{COMPOSE_FILES, Candidate, Outside, named, regular};
 use super::compose::{self, COMPOSE_BYTES_MAX, ComposeFile, Service};
 use super::dotenv;
 use super::fingerprint;
@@ -19,8 +19,6 @@ use super::problem::{Problem, code, warning};
 use super::project;
 use super::tree::{EntryKind, Node, Tree, TreeError};
 
-/// The names of a compose file, the one that counts first.
-pub const COMPOSE_FILES: [&str; 2] = ["docker-compose.yml", "docker-compose.yaml"];
 /// The names of the file beside it that Compose lays over it, the one that counts first.
 pub const OVERRIDE_FILES: [&str; 2] =
     ["docker-compose.override.yml", "docker-compose.override.yaml"];

@@ -9,8 +9,18 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::bundle::BundleFile;
 use super::hostler::PullPolicy;
+use super::tree::EntryKind;
+
+/// One file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleFile {
+    /// Relative to the repository's root.
+    pub path: String,
+    /// A file, an executable or a symbolic link.
+    pub kind: EntryKind,
+    pub oid: String,
+}
 
 /// The lower-case hex SHA-256 of a compose file's bytes, just as they are.
 #[must_use]

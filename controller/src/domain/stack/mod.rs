@@ -23,9 +23,10 @@ pub mod tree;
 mod volumes;
 pub mod yaml;
 
-pub use bundle::{Bundle, BundleFile};
+pub use bundle::Bundle;
 pub use compose::{ComposeFile, Reference, ReferenceKind, Service};
 pub use discover::{Discovery, Found, Limits, discover};
+pub use fingerprint::BundleFile;
 pub use hostler::HostlerSection;
 pub use problem::Problem;
 pub use state::{StackEvent, StackStatus};
