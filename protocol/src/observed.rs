@@ -21,11 +21,12 @@ pub struct Observed {
     pub stacks: Vec<ObservedStack>,
 }
 
-/// A stack that was applied on the host, as it is now.
+/// A stack the host was given to run, as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedStack {
     pub stack: StackId,
-    /// The desired digest the host applied last: what `drift` was seen against.
+    /// The desired digest the host applied last: what `drift` was seen against. Empty where none was
+    /// applied yet: then there is no drift, and the containers are what a failed sync left.
     pub desired: String,
     pub seen_at_us: i64,
     pub containers: Vec<ContainerDoc>,

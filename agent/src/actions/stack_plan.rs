@@ -6,7 +6,7 @@ use hostler_protocol::job::{
 
 use crate::steps::bundle;
 use crate::steps::run::{Failure, Run};
-use crate::steps::stack::{Applying, Begun, Intents};
+use crate::steps::stack::{Applying, Baseline, Begun, Intents};
 use crate::steps::tools::Tools;
 
 /// Runs the job.
@@ -46,6 +46,7 @@ pub(super) async fn run(
         let mut files = bundle::preview(&opened, None, &site.home.files()).await?.changes;
         let begun = state.attempt.as_ref();
         let unseen = begun.map(|attempt| attempt.changed.clone()).unwrap_or_default();
+        let baseline = Baseline::unproven(&containers);
         let what = Applying {
             desired: &spec.desired,
             bundle: &spec.bundle,
@@ -55,6 +56,7 @@ pub(super) async fn run(
             before: state.good.as_ref(),
             changed: unseen,
             containers: &containers,
+            baseline: &baseline,
             pull: spec.pull,
             health_secs: spec.health_secs,
             respected: state.stopped.respected(spec.user_stopped),

@@ -11,7 +11,7 @@ use crate::host::docker::Container;
 use crate::steps::bundle::{self, Opened};
 use crate::steps::run::{Failure, Run};
 use crate::steps::stack::{
-    self, Applied, Applying, Attempt, Begun, Resolved, Site, State, Stopped, keep_bundles,
+    self, Applied, Applying, Attempt, Baseline, Begun, Resolved, Site, State, Stopped, keep_bundles,
 };
 use crate::steps::tools::Tools;
 
@@ -58,6 +58,7 @@ pub(super) async fn run(
             return Err(failure);
         }
     };
+    let baseline = baseline(&was, spec, &containers);
     let what = Applying {
         desired: &spec.desired,
         bundle: &spec.bundle,
@@ -67,6 +68,7 @@ pub(super) async fn run(
         before: was.good.as_ref(),
         changed: unseen,
         containers: &containers,
+        baseline: &baseline,
         pull: spec.pull,
         health_secs: spec.health_secs,
         respected: was.stopped.respected(spec.user_stopped),
@@ -88,8 +90,25 @@ pub(super) async fn run(
             keep_bundles(tools).await?;
             Ok(result)
         }
-        Err(failure) => Err(go_back(&site, run, spec, state, failure).await),
+        Err(failure) => Err(go_back(&site, run, spec, state, &baseline, failure).await),
     }
+}
+
+/// What is taken for proven of how containers were: nothing, unless a sync had found them well and
+/// no other has begun since, nor where somebody asks for a proof that what ran is well.
+fn baseline(was: &State, spec: &StackSyncSpec, containers: &[Container]) -> Baseline {
+    let is_asked = |good: &Applied| spec.force && is_of(good, spec);
+    match &was.good {
+        Some(good) if was.attempt.is_none() && !is_asked(good) => Baseline::proven(containers),
+        Some(_) | None => Baseline::unproven(containers),
+    }
+}
+
+/// Whether that was applied from what a spec names.
+fn is_of(good: &Applied, spec: &StackSyncSpec) -> bool {
+    good.bundle == spec.bundle
+        && good.directory == spec.directory
+        && good.compose_files == spec.compose_files
 }
 
 /// Everything that could refuse before anything is touched: the bundle, what is encrypted in it, and
@@ -146,6 +165,7 @@ async fn go_back(
     run: &mut Run,
     spec: &StackSyncSpec,
     mut state: State,
+    baseline: &Baseline,
     failure: Failure,
 ) -> Failure {
     if failure.code() == Code::DockerUnavailable.as_str() {
@@ -155,10 +175,7 @@ async fn go_back(
     let Some(good) = state.good.clone() else {
         return failure.and("nothing ran well before it, so it is left as it is");
     };
-    let is_same = good.bundle == spec.bundle
-        && good.directory == spec.directory
-        && good.compose_files == spec.compose_files;
-    if is_same {
+    if is_of(&good, spec) {
         return failure.and("it is what ran before, so it is left as it is");
     }
     let name = short(&good.bundle).to_owned();
@@ -167,7 +184,8 @@ async fn go_back(
     let respected = state.stopped.respected(spec.user_stopped);
     let back = run
         .settle("stack_rollback", StepState::RolledBack, async {
-            let applied = put_back(&settling, &mut beside, spec, &good, unseen, respected).await?;
+            let back = Back { good: &good, changed: unseen, baseline, respected };
+            let applied = put_back(&settling, &mut beside, spec, back).await?;
             Ok((applied, format!("bundle {name} was put back")))
         })
         .await;
@@ -190,14 +208,21 @@ async fn go_back(
     }
 }
 
+/// What is put back, and what is known of how it was.
+struct Back<'a> {
+    good: &'a Applied,
+    changed: BTreeSet<String>,
+    baseline: &'a Baseline,
+    respected: Option<&'a Stopped>,
+}
+
 async fn put_back(
     site: &Site,
     run: &mut Run,
     spec: &StackSyncSpec,
-    good: &Applied,
-    changed: BTreeSet<String>,
-    respected: Option<&Stopped>,
+    back: Back<'_>,
 ) -> Result<Applied, Failure> {
+    let Back { good, changed, baseline, respected } = back;
     let opened = site.ensure(&good.bundle).await?;
     let resolved = site.look_into(&opened, &good.directory, &good.compose_files).await?;
     let containers = site.containers().await?;
@@ -210,6 +235,7 @@ async fn put_back(
         before: Some(good),
         changed,
         containers: &containers,
+        baseline,
         // It ran, so the host has its images.
         pull: PullPolicy::Missing,
         health_secs: spec.health_secs,

@@ -6,7 +6,7 @@ use hostler_protocol::{CLOCK_SKEW_SECS_MAX, RETURN_SECS_MAX};
 use serde::Serialize;
 
 use super::finding::{Finding, State, bad, good};
-use super::{Common, Failure, age_key, doctor_ansible, exists, runtime, say};
+use super::{Common, Failure, age_key, doctor_ansible, doctor_docker, exists, runtime, say};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::identity::{self, Identity, tls};
@@ -72,6 +72,7 @@ async fn look(config: &Config) -> Vec<Finding> {
     findings.extend(policy(config));
     findings.push(age_key::look(config));
     findings.extend(programs(&Facts::gather()));
+    findings.extend(doctor_docker::look(config).await);
     findings.extend(doctor_ansible::look(config).await);
     findings
 }

@@ -6,6 +6,7 @@
 mod age_key;
 mod doctor;
 mod doctor_ansible;
+mod doctor_docker;
 mod enroll;
 mod finding;
 mod run;

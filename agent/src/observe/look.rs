@@ -158,9 +158,8 @@ impl Looker {
         let Some((home, mut state)) = self.state(project).await else {
             return Ok(Seen::default());
         };
-        let (Some(owner), Some(good)) = (state.stack.clone(), state.good.clone()) else {
-            return Ok(Seen::default());
-        };
+        let Some(owner) = state.stack.clone() else { return Ok(Seen::default()) };
+        let good = state.good.clone();
         let known = self.known.entry(project.to_owned()).or_default();
         let strayed = files(&self.tools, &home, known).await;
         if is_same && strayed == known.strayed {
@@ -189,11 +188,16 @@ impl Looker {
             }
         }
         let seen_at_us = self.tools.clock.now_us();
-        let mut drift = stack::drift(&good, &containers, state.respected(), seen_at_us);
-        drift.extend(of_files(&known.strayed));
-        let is_settled = !stack::will_change(&good, &containers, seen_at_us);
+        // Where nothing was applied yet there is nothing to stray from: what a failed sync left is told.
+        let (mut drift, mut is_settled, mut desired) = (Vec::new(), true, String::new());
+        if let Some(good) = good {
+            drift = stack::drift(&good, &containers, state.respected(), seen_at_us);
+            drift.extend(of_files(&known.strayed));
+            is_settled = !stack::will_change(&good, &containers, seen_at_us);
+            desired = good.desired;
+        }
         let containers = stack::containers(&containers);
-        let seen = report::stack(owner.id, good.desired, seen_at_us, containers, drift);
+        let seen = report::stack(owner.id, desired, seen_at_us, containers, drift);
         let digest = report::digest(&seen);
         let is_news = whole || known.told != Some(digest);
         known.told = (!self.unsettled.remove(project)).then_some(digest);

@@ -52,6 +52,17 @@ pub struct Tools {
     pub stop: CancellationToken,
 }
 
+/// Docker as a policy says it is reached.
+#[must_use]
+pub fn docker(policy: &Policy) -> Docker {
+    let policy = &policy.docker;
+    Docker {
+        socket: policy.socket.clone(),
+        compose: policy.compose.clone(),
+        config_dir: policy.config_dir.clone(),
+    }
+}
+
 impl Tools {
     /// The host of that policy.
     #[must_use]
@@ -67,11 +78,7 @@ impl Tools {
             pid_file: policy.nginx_pid_file.clone(),
             error_log: policy.nginx_error_log.clone(),
         };
-        let docker = Docker {
-            socket: policy.docker.socket.clone(),
-            compose: policy.docker.compose.clone(),
-            config_dir: policy.docker.config_dir.clone(),
-        };
+        let docker = docker(&policy);
         Self {
             roots: Roots::new(&policy.roots),
             policy: Arc::new(policy),

@@ -222,6 +222,15 @@ fn note(stack: &StackRow) -> String {
     if stack.failed_hosts > 0 {
         notes.push(format!("the last sync failed on {} of its hosts", stack.failed_hosts));
     }
+    if stack.unhealthy_hosts > 0 {
+        notes.push(format!("unhealthy on {} of its hosts", stack.unhealthy_hosts));
+    }
+    if stack.unseen_hosts > 0 {
+        notes.push(format!("what runs cannot be seen on {} of its hosts", stack.unseen_hosts));
+    }
+    if stack.removal_held.is_some() {
+        notes.push("its removal waits for a person".to_owned());
+    }
     if stack.hosts == 0 && stack.status == StackStatus::Missing && stack.problem.is_none() {
         notes.push("no host is meant to run it".to_owned());
     }

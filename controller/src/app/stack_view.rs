@@ -1,9 +1,9 @@
 //! Desired state as the outside reads it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hostler_protocol::id::{HostId, JobId, StackId};
-use hostler_protocol::job::{ContainerDoc, ServiceAction, ServiceChange};
+use hostler_protocol::job::{ContainerDoc, JobError, Outcome, ServiceAction, ServiceChange};
 use hostler_protocol::observed::{Drift, DriftKind};
 
 use super::view::{job_error, time};
@@ -13,7 +13,7 @@ use crate::domain::desired::{
     StackProblem, Trigger, Watch,
 };
 use crate::domain::stack::{StackStatus, state};
-use crate::domain::{Host, Job, Micros};
+use crate::domain::{Host, Job, JobState, Micros};
 use crate::views;
 
 /// A look.
@@ -120,7 +120,25 @@ pub(super) struct Around<'a> {
     pub(super) waiting: BTreeMap<StackId, StackProblem>,
     /// Those that rows name.
     pub(super) jobs: Option<&'a BTreeMap<JobId, Job>>,
+    /// Hosts without a session.
+    pub(super) away: Option<&'a BTreeSet<HostId>>,
     pub(super) revision: Option<&'a str>,
+}
+
+impl Around<'_> {
+    /// The job that is under way on a stack's host.
+    fn open_job(&self, row: &StackHost) -> Option<&Job> {
+        let job = self.jobs?.get(row.job.as_ref()?)?;
+        (!job.state.is_ended()).then_some(job)
+    }
+
+    fn is_unseen(&self, row: &StackHost) -> bool {
+        row.watch.unavailable.is_some() || self.away.is_some_and(|away| away.contains(&row.host))
+    }
+
+    fn removal(&self, row: &StackHost) -> Option<&'static str> {
+        removal_waits(row, self.jobs?)
+    }
 }
 
 /// A stack in a list.
@@ -146,7 +164,10 @@ pub(super) fn row(stack: &Stack, around: &Around<'_>) -> views::StackRow {
         problem: found.filter(|_| stack.present).map(problem),
         waits: waits.map(problem),
         hosts: count(rows.len()),
-        failed_hosts: count(rows.iter().filter(|row| last_failed(row)).count()),
+        failed_hosts: count(rows.iter().filter(|row| last_failed(row, around)).count()),
+        unhealthy_hosts: count(rows.iter().filter(|row| row.is_unhealthy()).count()),
+        unseen_hosts: count(rows.iter().filter(|row| around.is_unseen(row)).count()),
+        removal_held: removal_held(stack, rows, around).map(str::to_owned),
         last_sync_at: rows
             .iter()
             .filter_map(|row| row.outcome.as_ref().map(|last| time(Micros(last.at_us))))
@@ -161,8 +182,33 @@ fn is_out_of_sync(stack: &Stack, row: &StackHost, around: &Around<'_>) -> bool {
     row.is_out_of_sync() || stack.present && (stack.facts.problem.is_some() || blocked)
 }
 
-fn last_failed(row: &StackHost) -> bool {
+fn last_failed(row: &StackHost, around: &Around<'_>) -> bool {
     row.outcome.as_ref().is_some_and(|last| !last.succeeded)
+        || around.open_job(row).is_some_and(|job| has_failed(job))
+}
+
+/// Whether an attempt of it was made that failed, or was cut off.
+fn has_failed(job: &Job) -> bool {
+    job.failures > 0 || job.crashes > 0
+}
+
+/// Why its last attempt failed.
+fn failure(job: &Job) -> Option<JobError> {
+    let document = job.outcome.clone().filter(|_| has_failed(job))?;
+    serde_json::from_value::<Outcome>(document).ok()?.error
+}
+
+/// Why the removal of a stack that is no longer wanted waits for a person.
+fn removal_held(stack: &Stack, rows: &[&StackHost], around: &Around<'_>) -> Option<&'static str> {
+    let declined =
+        !rows.is_empty() && rows.iter().all(|row| around.removal(row) == Some("declined"));
+    let held = match stack.removal {
+        Removal::Protected | Removal::Many if !declined => Some(stack.removal.as_str()),
+        Removal::Free | Removal::Protected | Removal::Many => {
+            rows.iter().find_map(|row| around.removal(row))
+        }
+    };
+    held.filter(|_| !stack.present)
 }
 
 fn count(number: usize) -> u32 {
@@ -177,18 +223,7 @@ pub(super) fn stack(
 ) -> views::Stack {
     let settings = &stack.facts.settings;
     let rows = around.rows.get(&stack.id).cloned().unwrap_or_default();
-    let removal = |row: &StackHost| around.jobs.and_then(|jobs| removal_waits(row, jobs));
-    let declined = !rows.is_empty() && rows.iter().all(|row| removal(row) == Some("declined"));
-    let held = match stack.removal {
-        Removal::Protected | Removal::Many if !declined => Some(stack.removal.as_str()),
-        Removal::Free | Removal::Protected | Removal::Many => {
-            rows.iter().find_map(|row| removal(row))
-        }
-    };
-    let shown = |row: &&StackHost| {
-        let out_of_sync = is_out_of_sync(stack, row, around);
-        on_host(row, hosts.get(&row.host), out_of_sync, removal(row))
-    };
+    let shown = |row: &&StackHost| on_host(stack, row, hosts.get(&row.host), around);
     views::Stack {
         row: row(stack, around),
         override_file: stack.facts.override_file.clone(),
@@ -201,7 +236,6 @@ pub(super) fn stack(
             after: settings.after.clone(),
         },
         warnings: stack.facts.warnings.clone(),
-        removal_held: held.filter(|_| !stack.present).map(str::to_owned),
         on: rows.iter().map(shown).collect(),
         created_at: time(stack.created_at),
         updated_at: time(stack.updated_at),
@@ -209,18 +243,21 @@ pub(super) fn stack(
 }
 
 fn on_host(
+    stack: &Stack,
     row: &StackHost,
     host: Option<&Host>,
-    out_of_sync: bool,
-    removal: Option<&'static str>,
+    around: &Around<'_>,
 ) -> views::StackOnHost {
     let applied = row.applied.as_ref();
+    let failed = around.open_job(row).filter(|job| has_failed(job));
+    // An attempt that runs is not waited for.
+    let again = failed.filter(|job| job.state == JobState::Queued).map(|job| job.run_after);
     views::StackOnHost {
         host_id: row.host.clone().into(),
         host: host.map_or_else(|| row.host.to_string(), |host| host.name.clone()),
         connected: host.is_some_and(|host| host.connected),
         status: stack_status(row.status),
-        out_of_sync,
+        out_of_sync: is_out_of_sync(stack, row, around),
         wanted: row.wanted.clone(),
         applied: applied.map(|applied| applied.desired.clone()),
         applied_bundle: applied.map(|applied| applied.bundle.clone()),
@@ -228,8 +265,9 @@ fn on_host(
         applied_at: applied.map(|applied| time(Micros(applied.at_us))),
         job_id: row.job.clone().map(Into::into),
         last: row.outcome.as_ref().map(attempt),
-        retry_at: row.retry_at.map(time),
-        removal_waits: removal.map(str::to_owned),
+        job_error: failed.and_then(failure).map(job_error),
+        retry_at: again.or(row.retry_at).map(time),
+        removal_waits: around.removal(row).map(str::to_owned),
         containers: row.containers.iter().map(container).collect(),
         seen_at: row.watch.seen_at_us.map(|at| time(Micros(at))),
         docker_unavailable: row.watch.unavailable.clone(),

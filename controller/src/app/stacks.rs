@@ -156,6 +156,7 @@ impl App {
         }
         let revision = overview.desired.as_ref().map(|desired| desired.revision.as_str());
         let waiting = waiting(overview, &trouble);
-        Around { rows, trouble, waiting, jobs: Some(&overview.jobs), revision }
+        let (jobs, away) = (Some(&overview.jobs), Some(&overview.away));
+        Around { rows, trouble, waiting, jobs, away, revision }
     }
 }

@@ -28,16 +28,19 @@ impl App {
             let seen = match &report.unavailable {
                 Some(why) => {
                     let why: String = why.chars().take(WHY_CHARS_MAX).collect();
-                    Some(Seen::Unavailable { why, at_us: self.clock.now().0 })
+                    Seen::Unavailable { why, at_us: self.clock.now().0 }
                 }
-                None => report.stacks.iter().find(|one| one.stack == row.stack).map(|one| {
+                None => match report.stacks.iter().find(|one| one.stack == row.stack) {
                     // Times are the controller's own: a host's clock may be anything.
-                    Seen::Stack(ObservedStack { seen_at_us: self.clock.now().0, ..one.clone() })
-                }),
+                    Some(one) => {
+                        Seen::Stack(ObservedStack { seen_at_us: self.clock.now().0, ..one.clone() })
+                    }
+                    None => Seen::Available,
+                },
             };
-            let Some(seen) = seen.filter(|seen| decide::seen(&row, seen).is_some()) else {
+            if decide::seen(&row, &seen).is_none() {
                 continue;
-            };
+            }
             let (host, now) = (host.clone(), self.clock.now());
             let scope = Scope { stack: Some(row.stack.clone()), ..Scope::default() };
             let decide =

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hostler_protocol::id::{JobId, StackId};
+use hostler_protocol::id::{HostId, JobId, StackId};
 
 use super::db::{Dialect, Value, json_rows, params};
 use super::stacks::{COLUMNS, HOST, indexed_project, read, read_host};
@@ -61,15 +61,18 @@ impl Store {
             let read = self.read_all("stack_jobs", sql, &[], jobs::read_job).await?;
             found.extend(read.into_iter().map(|job| (job.id.clone(), job)));
         }
-        let sql = "SELECT h.id FROM hosts h WHERE h.state = 'enrolled' \
-                   AND h.id NOT IN (SELECT p.host_id FROM host_sessions p)";
-        let away = self.read_all("hosts_away", sql, &[], |row| row.parsed()).await?;
-        let away = away.into_iter().collect();
+        let away = self.hosts_away().await?;
         Ok(Overview { desired, stacks, rows, places, away, jobs: found })
     }
 
-    /// What says how these stacks stand among the hosts given, sessions aside: with them
-    /// come those that may be in their way, which are of the same project or before them in their
+    async fn hosts_away(&self) -> Result<BTreeSet<HostId>, StoreError> {
+        let sql = "SELECT h.id FROM hosts h WHERE h.state = 'enrolled' \
+                   AND h.id NOT IN (SELECT p.host_id FROM host_sessions p)";
+        let away = self.read_all("hosts_away", sql, &[], |row| row.parsed()).await?;
+        Ok(away.into_iter().collect())
+    }
+
+    /// What says how these stacks stand among the hosts given: with them come those that may be in their way, which are of the same project or before them in their
     /// order.
     ///
     /// # Errors
@@ -95,7 +98,8 @@ impl Store {
         };
         let rows = self.rows_of(&all).await?;
         let jobs = self.jobs_of(&rows).await?;
-        Ok(Overview { desired, stacks: all, rows, places, jobs, ..Overview::default() })
+        let away = self.hosts_away().await?;
+        Ok(Overview { desired, stacks: all, rows, places, away, jobs })
     }
 
     /// The jobs that rows name.

@@ -206,8 +206,17 @@ pub struct StackRow {
     pub waits: Option<StackProblem>,
     /// How many hosts it is on or meant to be on.
     pub hosts: u32,
-    /// On how many of them the last attempt to sync it, or to take it down, failed.
+    /// On how many of them the last attempt to sync it, or to take it down, failed; one that will be
+    /// made again counts, too.
     pub failed_hosts: u32,
+    /// On how many of them a container is unhealthy or ends again and again, as seen last.
+    pub unhealthy_hosts: u32,
+    /// On how many of them nobody sees just now what runs: their agent has no session, or cannot ask
+    /// Docker. All that is said of it there is of an earlier time.
+    pub unseen_hosts: u32,
+    /// Of one that is no longer in the repository: why its removal waits for a person; see
+    /// `removal_waits` of its hosts.
+    pub removal_held: Option<String>,
     /// When the last attempt ended, whatever came of it.
     pub last_sync_at: Option<Timestamp>,
 }
@@ -242,9 +251,6 @@ pub struct Stack {
     pub targets: StackTargets,
     /// What is odd about it and keeps nothing from being synced.
     pub warnings: Vec<String>,
-    /// Of one that is no longer in the repository: why its removal waits for a person; see
-    /// `removal_waits`.
-    pub removal_held: Option<String>,
     /// How it stands on each host it is on or meant to be on.
     pub on: Vec<StackOnHost>,
     pub created_at: Timestamp,
@@ -287,7 +293,9 @@ pub struct StackOnHost {
     /// The job that is under way.
     #[schema(value_type = Option<super::JobIdText>)]
     pub job_id: Option<String>,
-    /// How the last attempt to sync it, or to take it down, ended.
+    /// Why that job's last attempt failed, if one did: it is made again, see `retry_at`.
+    pub job_error: Option<JobError>,
+    /// How the last job that ended went: a sync, or its removal from here.
     pub last: Option<StackAttempt>,
     /// A failure that may pass is not tried again before.
     pub retry_at: Option<Timestamp>,
@@ -296,7 +304,7 @@ pub struct StackOnHost {
     pub removal_waits: Option<String>,
     /// As last reported by the host.
     pub containers: Vec<Container>,
-    /// When the host looked last.
+    /// When the host looked last; up to ten minutes older while nothing changes.
     pub seen_at: Option<Timestamp>,
     /// Why Docker could not be asked then.
     pub docker_unavailable: Option<String>,

@@ -38,6 +38,8 @@ pub struct Applying<'a> {
     /// Files that running containers have not seen yet, from earlier attempts.
     pub changed: BTreeSet<String>,
     pub containers: &'a [Container],
+    /// How they were before the job had done anything.
+    pub baseline: &'a Baseline,
     pub pull: PullPolicy,
     pub health_secs: u32,
     /// What somebody stopped, where it stays so.
@@ -143,7 +145,7 @@ pub async fn apply(
     let after = run
         .step("stack_health", async {
             let after = wait(site, what, resolved, &intents).await?;
-            let message = format!("{} containers are as they should be", after.len());
+            let message = health_message(&after, what.baseline);
             Ok((after, message))
         })
         .await?;
@@ -184,6 +186,17 @@ async fn remove_former(site: &Site, before: Option<&Applied>) -> Result<(), Fail
         }
     }
     Ok(())
+}
+
+/// How many containers are well, and which are not but were left alone.
+fn health_message(containers: &[Container], baseline: &Baseline) -> String {
+    let ill: Vec<_> = containers.iter().filter(|own| baseline.is_left_ill(own)).collect();
+    let well = format!("{} containers are as they should be", containers.len() - ill.len());
+    if ill.is_empty() {
+        return well;
+    }
+    let names: Vec<&str> = ill.iter().map(|own| own.name()).collect();
+    format!("{well}; not well before, and left as they were: {}", names.join(", "))
 }
 
 fn is_name_taken(failure: &Failure) -> bool {
@@ -238,7 +251,7 @@ async fn remount(
         return Ok(());
     }
     run.step("stack_remount", async {
-        let baseline = Baseline::of(what.containers);
+        let baseline = Baseline::unproven(what.containers);
         let after = site.containers().await?;
         let (mut restart, mut recreate) = (Vec::new(), Vec::new());
         for (name, intent) in intents {
@@ -273,7 +286,7 @@ async fn remount(
     .await
 }
 
-/// Waits until every container is well that was not ill before and left alone.
+/// Waits until every container is well; see [`Baseline::is_left_ill`] for those that need not be.
 async fn wait(
     site: &Site,
     what: &Applying<'_>,
@@ -281,14 +294,7 @@ async fn wait(
     intents: &Intents,
 ) -> Result<Vec<Container>, Failure> {
     let clock = &site.tools.clock;
-    let baseline = Baseline::of(what.containers);
-    let settled = u64::MAX;
-    let ill_before: BTreeSet<&str> = what
-        .containers
-        .iter()
-        .filter(|own| judge(own, &Baseline::default(), settled) != Verdict::Well)
-        .map(|own| own.id.as_str())
-        .collect();
+    let baseline = what.baseline;
     let started_ms = clock.monotonic_ms();
     let limit_ms = u64::from(what.health_secs.min(HEALTH_SECS_MAX)) * 1000;
     // Since when each container has been started as it is now.
@@ -299,8 +305,7 @@ async fn wait(
         let (mut waiting, mut failed) = (Vec::new(), Vec::new());
         for own in &containers {
             let left_out = intents.get(own.service()).is_some_and(|intent| intent.left_out);
-            let was_ill = ill_before.contains(own.id.as_str()) && baseline.is_untouched(own);
-            if left_out || was_ill {
+            if left_out || baseline.is_left_ill(own) {
                 continue;
             }
             let start = (own.id.clone(), own.state.started_at.clone());
@@ -308,7 +313,7 @@ async fn wait(
             // Of one that nobody touched the engine tells how long it has been running already.
             let told_ms = if baseline.is_untouched(own) { ran_ms(own, clock.now_us()) } else { 0 };
             let running_ms = seen_ms.max(told_ms);
-            match judge(own, &baseline, running_ms) {
+            match judge(own, baseline, running_ms) {
                 Verdict::Well => {}
                 Verdict::Wait(why) => waiting.push((own, why)),
                 Verdict::Failed(why) => failed.push((own, why)),

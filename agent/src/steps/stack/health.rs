@@ -29,23 +29,67 @@ pub(super) enum Verdict {
 
 /// How containers were before anything was done.
 #[derive(Debug, Default)]
-pub(super) struct Baseline(BTreeMap<String, (String, u64)>);
+pub struct Baseline {
+    containers: BTreeMap<String, Before>,
+    /// Whether a sync had found them well, and nobody has begun another since. What an attempt that
+    /// failed or was cut off has left is proven by nothing.
+    proven: bool,
+}
+
+#[derive(Debug)]
+struct Before {
+    started_at: String,
+    restarts: u64,
+    ill: bool,
+}
 
 impl Baseline {
-    pub(super) fn of(containers: &[Container]) -> Self {
-        let kept = |own: &Container| (own.state.started_at.clone(), own.restart_count);
-        Self(containers.iter().map(|own| (own.id.clone(), kept(own))).collect())
+    /// Of containers whose stack was found well by a sync, and that no other has touched.
+    #[must_use]
+    pub fn proven(containers: &[Container]) -> Self {
+        Self { proven: true, ..Self::unproven(containers) }
+    }
+
+    /// Of any others.
+    #[must_use]
+    pub fn unproven(containers: &[Container]) -> Self {
+        let kept = |own: &Container| Before {
+            started_at: own.state.started_at.clone(),
+            restarts: own.restart_count,
+            ill: is_ill(own),
+        };
+        let containers = containers.iter().map(|own| (own.id.clone(), kept(own))).collect();
+        Self { containers, proven: false }
+    }
+
+    /// How it was, if it is the container that was there and was not started since.
+    fn untouched(&self, container: &Container) -> Option<&Before> {
+        let before = self.containers.get(&container.id)?;
+        (before.started_at == container.state.started_at).then_some(before)
     }
 
     /// Whether it is the container that was there, and was not started since.
     pub(super) fn is_untouched(&self, container: &Container) -> bool {
-        self.0.get(&container.id).is_some_and(|(started, _)| *started == container.state.started_at)
+        self.untouched(container).is_some()
+    }
+
+    /// Whether it fell ill after a sync had found it well, and was left alone since: that is no
+    /// work of what is being applied, and putting something else back would not cure it.
+    pub(super) fn is_left_ill(&self, container: &Container) -> bool {
+        self.proven && self.untouched(container).is_some_and(|before| before.ill)
     }
 
     fn restarts(&self, container: &Container) -> u64 {
-        let before = self.0.get(&container.id).map_or(0, |(_, restarts)| *restarts);
+        let before = self.containers.get(&container.id).map_or(0, |before| before.restarts);
         container.restart_count.saturating_sub(before)
     }
+}
+
+/// Whether something is wrong with a container; one whose health is not known yet is waited for.
+fn is_ill(container: &Container) -> bool {
+    let is_starting = container.is_running()
+        && container.health().is_some_and(|health| !matches!(health, "healthy" | "unhealthy"));
+    !is_starting && judge(container, &Baseline::default(), u64::MAX) != Verdict::Well
 }
 
 /// Whether a container that runs just now ends again and again; `restarts` is how often the engine
@@ -81,9 +125,13 @@ pub(super) fn judge(container: &Container, baseline: &Baseline, running_ms: u64)
         ("running", Some("unhealthy")) => Verdict::Failed(format!("{name} is unhealthy")),
         ("running", Some(_)) => Verdict::Wait(format!("{name} is not healthy yet")),
         ("running", None) if running_ms >= settle_ms(container) => Verdict::Well,
-        // Nobody touched it; where the engine has started it again, that may not have been the last
-        // time.
-        ("running", None) if baseline.is_untouched(container) && container.restart_count == 0 => {
+        // It was well, and nobody touched it; where the engine has started it again, that may not have
+        // been the last time.
+        ("running", None)
+            if baseline.proven
+                && baseline.is_untouched(container)
+                && container.restart_count == 0 =>
+        {
             Verdict::Well
         }
         ("running", None) => Verdict::Wait(format!("{name} has only just been started")),
@@ -137,8 +185,32 @@ mod tests {
         let none = Baseline::default();
         assert!(matches!(judge(&own, &none, 0), Verdict::Wait(_)));
         assert_eq!(judge(&own, &none, SETTLE_MS), Verdict::Well);
-        let known = Baseline::of(std::slice::from_ref(&own));
+        let known = Baseline::proven(std::slice::from_ref(&own));
         assert_eq!(judge(&own, &known, 0), Verdict::Well, "nobody had touched it");
+        let left = Baseline::unproven(std::slice::from_ref(&own));
+        assert!(matches!(judge(&own, &left, 0), Verdict::Wait(_)), "it may just have been started");
+    }
+
+    #[test]
+    fn only_what_was_found_well_once_may_stay_ill() {
+        let ill = [
+            with_health("running", "unhealthy"),
+            container("web", "restarting", 1),
+            container("web", "exited", 3),
+            container("web", "paused", 0),
+        ];
+        for own in ill {
+            let all = std::slice::from_ref(&own);
+            assert!(Baseline::proven(all).is_left_ill(&own), "{own:?}");
+            assert!(!Baseline::unproven(all).is_left_ill(&own), "{own:?}");
+            let mut started = own.clone();
+            started.state.started_at = "2".to_owned();
+            assert!(!Baseline::proven(all).is_left_ill(&started), "{own:?}");
+        }
+        let well = [with_health("running", "healthy"), with_health("running", "starting")];
+        for own in well {
+            assert!(!Baseline::proven(std::slice::from_ref(&own)).is_left_ill(&own), "{own:?}");
+        }
     }
 
     #[test]
@@ -147,10 +219,10 @@ mod tests {
         let none = Baseline::default();
         assert!(matches!(judge(&own, &none, SETTLE_MS), Verdict::Wait(_)));
         assert_eq!(judge(&own, &none, SETTLE_RESTARTED_MS), Verdict::Well);
-        let known = Baseline::of(std::slice::from_ref(&own));
+        let known = Baseline::proven(std::slice::from_ref(&own));
         assert_eq!(judge(&own, &known, 0), Verdict::Well, "it was never started again");
         let own = restarted("web", 1, "2026-01-01T00:00:00Z");
-        let known = Baseline::of(std::slice::from_ref(&own));
+        let known = Baseline::proven(std::slice::from_ref(&own));
         assert!(matches!(judge(&own, &known, SETTLE_MS), Verdict::Wait(_)));
         assert_eq!(judge(&own, &known, ran_ms(&own, 1_767_225_610_000_000)), Verdict::Well);
     }
@@ -158,7 +230,7 @@ mod tests {
     #[test]
     fn restarting_without_end_is_a_failure() {
         let mut own = container("web", "running", 0);
-        let known = Baseline::of(std::slice::from_ref(&own));
+        let known = Baseline::proven(std::slice::from_ref(&own));
         own.restart_count += RESTARTS_MAX;
         assert!(matches!(judge(&own, &known, 60_000), Verdict::Failed(_)));
     }

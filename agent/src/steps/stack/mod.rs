@@ -37,6 +37,7 @@ pub use begin::Begun;
 pub use decide::{Intent, Intents, Look, Remount, decide};
 pub use down::Down;
 pub use drift::{drift, is_as_wanted, will_change};
+pub use health::Baseline;
 pub use home::{Held, Home, Locks};
 pub use observe::{containers, outcome};
 pub use resolved::Resolved;

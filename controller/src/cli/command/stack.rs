@@ -1,5 +1,7 @@
 //! Stacks.
 
+use std::collections::BTreeSet;
+
 use hostler_controller::views::{
     AcceptDrift, Job, PlanStack, RefreshStatus, RollBackStack, Stack, StackJobs, StackRow,
     SyncStack,
@@ -23,6 +25,8 @@ use super::job::typed;
 const HISTORY_ROWS: usize = 10;
 /// Syncs among which an earlier bundle is looked for.
 const SYNCS_MAX: usize = 200;
+/// Fewest characters that stand for a bundle.
+const BUNDLE_CHARS_MIN: usize = 7;
 
 pub(super) async fn run(context: &Context, verb: StackVerb) -> Result<Exit, CliError> {
     match verb {
@@ -196,6 +200,13 @@ async fn earlier(
     host: Option<&str>,
     bundle: Option<&str>,
 ) -> Result<String, CliError> {
+    if let Some(short) = bundle.filter(|bundle| bundle.len() < BUNDLE_CHARS_MIN) {
+        let message = format!(
+            "--to takes a job (job_…), or at least {BUNDLE_CHARS_MIN} characters of a bundle's name: \
+             {short} is neither"
+        );
+        return Err(CliError::Usage(message));
+    }
     let client = &context.client;
     let shown: Stack = view(&client.get(&["stacks", id]).await?)?;
     let path = &shown.row.path;
@@ -222,13 +233,24 @@ async fn earlier(
         [("stack", id), ("host", &on.host_id), ("type", "stack_sync"), ("state", "succeeded")];
     let rows = client.list(&["jobs"], &filter, SYNCS_MAX).await?;
     let present = on.applied_bundle.as_deref();
-    let found = rows.iter().find(|job| {
-        let of_job = job.pointer("/request/spec/bundle").and_then(Value::as_str);
-        of_job.is_some_and(|of_job| match bundle {
+    let of = |job: &Value| {
+        let bundle = job.pointer("/request/spec/bundle").and_then(Value::as_str);
+        bundle.map(str::to_owned)
+    };
+    let meant = |job: &&Value| {
+        of(job).is_some_and(|of_job| match bundle {
             Some(wanted) => of_job.starts_with(wanted),
-            None => Some(of_job) != present,
+            None => Some(of_job.as_str()) != present,
         })
-    });
+    };
+    if let Some(wanted) = bundle {
+        let named: BTreeSet<_> = rows.iter().filter(meant).filter_map(of).collect();
+        if named.len() > 1 {
+            let message = format!("several bundles of {path} begin with {wanted}: give more of it");
+            return Err(CliError::Usage(message));
+        }
+    }
+    let found = rows.iter().find(meant);
     let found = found.and_then(|job| job["id"].as_str()).map(str::to_owned);
     found.ok_or_else(|| {
         let what = match bundle {

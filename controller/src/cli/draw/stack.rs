@@ -40,10 +40,19 @@ fn notes(stack: &StackRow) -> Cell {
     if stack.failed_hosts > 0 {
         notes.push(format!("failed on {}", stack.failed_hosts));
     }
+    if stack.unhealthy_hosts > 0 {
+        notes.push(format!("unhealthy on {}", stack.unhealthy_hosts));
+    }
+    if stack.unseen_hosts > 0 {
+        notes.push(format!("not seen on {}", stack.unseen_hosts));
+    }
+    if stack.removal_held.is_some() {
+        notes.push("removal waits".to_owned());
+    }
     if stack.drifted {
         notes.push("drifted".to_owned());
     }
-    let broken = stack.problem.is_some() || stack.failed_hosts > 0;
+    let broken = stack.problem.is_some() || stack.failed_hosts > 0 || stack.unhealthy_hosts > 0;
     notes.extend(stack.problem.as_ref().map(|problem| problem.code.clone()));
     match (notes.is_empty(), broken) {
         (true, _) => cell("-"),
@@ -103,7 +112,7 @@ pub(in crate::cli) fn stack(out: &Output, stack: &Stack) -> String {
         pairs.push(("Waits", colored(text, Color::Yellow)));
     }
     pairs.extend(stack.warnings.iter().map(|told| ("Warning", colored(told, Color::Yellow))));
-    if let Some(held) = &stack.removal_held {
+    if let Some(held) = &row.removal_held {
         pairs.push(("Removal", colored(removal(held), Color::Yellow)));
     }
     let mut text = out.pairs(pairs);
@@ -184,6 +193,14 @@ fn hosts(out: &Output, on: &[StackOnHost]) -> String {
         if let Some(why) = &on.docker_unavailable {
             text.push_str(&clean(&format!("\n{}: Docker cannot be asked: {why}", on.host)));
         }
+        if let Some(error) = &on.job_error {
+            text.push_str(&clean(&format!("\n{}: the job under way has failed so far", on.host)));
+            text.push_str(
+                &on.retry_at
+                    .map_or_else(String::new, |at| format!(" and is tried again at {}", when(at))),
+            );
+            text.push_str(&format!("\n{}", super::job::error("  ", error)));
+        }
         if let Some(waits) = &on.removal_waits {
             text.push_str(&clean(&format!("\n{}: its removal {}", on.host, removal(waits))));
         }
@@ -219,12 +236,12 @@ fn drift(out: &Output, on: &[StackOnHost]) -> String {
     out.table(&["HOST", "DRIFT", "OF", "ACCEPTED"], rows)
 }
 
-/// How the last attempt on a host ended: why it was begun, what it did, what went wrong.
+/// How the last job on a host ended: why it was begun, what it did, what went wrong.
 fn last(out: &Output, on: &StackOnHost) -> String {
     let Some(last) = &on.last else { return String::new() };
     let how = if last.succeeded { "succeeded" } else { "failed" };
     let mut text = clean(&format!(
-        "\n\n{}: the last attempt {how} {}, since {} ({})",
+        "\n\n{}: the last job {how} {}, since {} ({})",
         on.host,
         when(last.at),
         last.reason,

@@ -78,6 +78,9 @@ fn docker_that_is_down_says_so_and_takes_nothing_back() {
     assert_eq!((&after.containers, &after.watch.drift), (&known.containers, &known.watch.drift));
     let up = seen(&after, &report("d1", Vec::new(), 30)).unwrap();
     assert_eq!(up.watch.unavailable, None);
+    let back = seen(&after, &Seen::Available).unwrap();
+    assert_eq!((&back.watch.unavailable, &back.containers), (&None, &known.containers));
+    assert_eq!(seen(&back, &Seen::Available), None);
 }
 
 #[test]

@@ -239,4 +239,13 @@ impl StackHost {
             (None, _) => false,
         }
     }
+
+    /// Whether a container there is unhealthy or ends again and again, as seen last.
+    #[must_use]
+    pub fn is_unhealthy(&self) -> bool {
+        let is_ill = |one: &ContainerDoc| {
+            one.health.as_deref() == Some("unhealthy") || one.state == "restarting"
+        };
+        self.containers.iter().any(is_ill)
+    }
 }

@@ -211,6 +211,13 @@ impl Kept {
         claimed.into_iter().map(|claimed| claimed.job).collect()
     }
 
+    /// Its host's session ends.
+    pub(super) async fn leave(&self) {
+        let app = &self.rig.app;
+        let epoch = app.store.session_of(&self.host).await.unwrap().unwrap();
+        assert!(app.store.session_close(&self.host, epoch, app.clock.now()).await.unwrap());
+    }
+
     pub(super) async fn settle(&self, job: &Job, outcome: Outcome) {
         let app = &self.rig.app;
         let settlement = Settlement {
@@ -291,5 +298,11 @@ pub(super) fn confirmed(job: &Job) -> Outcome {
 
 pub(super) fn unhealthy() -> Outcome {
     let error = JobError::new(Code::StackUnhealthy, "web was not healthy in time");
+    ended(OutcomeState::Failed, None, Some(error))
+}
+
+/// A failure that may pass.
+pub(super) fn no_image() -> Outcome {
+    let error = JobError::new(Code::ImageUnavailable, "no registry has nope:9");
     ended(OutcomeState::Failed, None, Some(error))
 }

@@ -5,7 +5,7 @@ use axum::http::Method;
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-use super::repository::{Kept, WEB, confirmed, unhealthy};
+use super::repository::{Kept, WEB, confirmed, no_image, unhealthy};
 use crate::store::world::World;
 
 fn paths(listed: &serde_json::Value) -> Vec<&str> {
@@ -118,6 +118,45 @@ async fn a_stack_is_shown_with_what_its_hosts_confirmed() {
         assert!(page.text.contains("the last sync failed on 1 of its hosts"), "{}", page.text);
         kept.end().await;
     }
+}
+
+#[tokio::test]
+async fn what_a_sync_failed_at_is_shown_while_it_is_tried_again() {
+    for place in [World::sqlite().await, World::postgres("failed_so_far").await] {
+        let kept = Kept::on(place).await;
+        kept.refresh().await;
+        kept.settle_down().await;
+        kept.repository.write("web/docker-compose.yml", &WEB.replace("web:1", "nope:9"));
+        kept.repository.commit("Name an image that nobody has");
+        kept.refresh().await;
+        kept.carry().await;
+        let jobs = kept.claim().await;
+        let under_way = kept.show("web").await;
+        assert_eq!(
+            (&under_way["failed_hosts"], &under_way["unseen_hosts"]),
+            (&json!(0), &json!(0))
+        );
+        kept.settle(&jobs[0], no_image()).await;
+        kept.carry().await;
+        let shown = kept.show("web").await;
+        assert_eq!((&shown["status"], &shown["failed_hosts"]), (&json!("syncing"), &json!(1)));
+        let on = &shown["on"][0];
+        assert_eq!(on["job_error"]["code"], "IMAGE_UNAVAILABLE", "{on:#}");
+        assert!(on["retry_at"].is_string() && on["last"]["succeeded"] == true, "{on:#}");
+        kept.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_host_without_a_session_is_not_seen() {
+    let kept = Kept::sqlite().await;
+    kept.refresh().await;
+    kept.settle_down().await;
+    assert_eq!(kept.show("web").await["unseen_hosts"], 0);
+    kept.leave().await;
+    let shown = kept.show("web").await;
+    assert_eq!((&shown["unseen_hosts"], &shown["status"]), (&json!(1), &json!("synced")));
+    kept.end().await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ fn row(path: &str) -> Value {
         "id": STACK, "path": path, "project": "web", "compose_file": "docker-compose.yml",
         "hash": "a".repeat(64), "status": "synced", "out_of_sync": false, "revision": REVISION,
         "changed_in": REVISION, "suspended": false, "problem": null, "hosts": 1,
-        "failed_hosts": 0, "last_sync_at": TIME, "drifted": true,
+        "failed_hosts": 0, "unhealthy_hosts": 0, "unseen_hosts": 0, "removal_held": null, "last_sync_at": TIME, "drifted": true,
     })
 }
 
@@ -33,7 +33,7 @@ fn on(name: &str, id: &str) -> Value {
             "services": [{"service": "web", "action": "restarted",
                 "reasons": ["its mounted file conf/site.conf changed"]}],
         },
-        "retry_at": null,
+        "job_error": null, "retry_at": null,
         "containers": [{
             "name": "web-web-1", "id": "0123456789ab", "service": "web", "image": "web:1",
             "image_id": "sha256:ab", "state": "exited", "health": "unhealthy", "exit_code": 137,
@@ -51,7 +51,7 @@ fn stack() -> Value {
         "override_file": "docker-compose.override.yml", "directory": "shop/web",
         "tree_oid": "c".repeat(40), "bundle_digest": "d".repeat(64),
         "targets": {"hosts": ["web1"], "labels": {}, "after": ["shop/db"]},
-        "warnings": ["build contexts are large"], "removal_held": null,
+        "warnings": ["build contexts are large"],
         "on": [on("web1", HOST)], "created_at": TIME, "updated_at": TIME,
     });
     stack.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -188,7 +188,7 @@ fn a_stack_is_shown_by_path_or_id_with_all_that_is_known() {
         "shop/web/docker-compose.yml and docker-compose.override.yml",
         "shop/db",
         "build contexts are large",
-        "web1: the last attempt succeeded 2026-01-31 12:00:00Z, since its files changed",
+        "web1: the last job succeeded 2026-01-31 12:00:00Z, since its files changed",
         "its mounted file conf/site.conf changed",
         "file changed  conf/site.conf  no",
         "and 4 more",
@@ -321,14 +321,16 @@ fn going_back_finds_what_ran_before() {
         fake.seen_as(&line).pop().unwrap().json()["job_id"].clone()
     };
     assert_eq!(asked(&[]), OTHER_JOB, "the newest with another bundle than the present one");
-    assert_eq!(asked(&["--to", "b2b2", "--host", "web1"]), JOB);
+    assert_eq!(asked(&["--to", "b2b2b2b", "--host", "web1"]), JOB);
     assert_eq!(asked(&["--to", OTHER_JOB]), OTHER_JOB);
     let filter = fake.seen_as("GET /api/jobs").pop().unwrap().target;
     for part in [&format!("host={HOST}"), "type=stack_sync", "state=succeeded"] {
         assert!(filter.contains(part), "{filter}");
     }
-    let none = run(fake.port, &["stack", "rollback", "shop/web", "--to", "ff"]).expect(2);
+    let none = run(fake.port, &["stack", "rollback", "shop/web", "--to", "fffffff"]).expect(2);
     assert!(none.stderr.contains("no sync of shop/web on web1"), "{}", none.stderr);
+    let short = run(fake.port, &["stack", "rollback", "shop/web", "--to", "b2b2"]).expect(2);
+    assert!(short.stderr.contains("at least 7 characters"), "{}", short.stderr);
     let several = Fake::start(|seen, _| match seen.line() == format!("GET /api/stacks/{STACK}") {
         true => {
             let both = json!([on("web1", HOST), on("web2", "host_11kah2m3n4p5q6r7s8t9v0w1x2")]);
@@ -338,6 +340,49 @@ fn going_back_finds_what_ran_before() {
     });
     let which = run(several.port, &["stack", "rollback", "shop/web"]).expect(2);
     assert!(which.stderr.contains("web1, web2: say which by --host"), "{}", which.stderr);
+}
+
+#[test]
+fn a_beginning_of_two_bundles_is_neither() {
+    let fake = Fake::start(|seen, _| match seen.line().starts_with("GET /api/jobs") {
+        true => {
+            let (one, other) = (format!("b2b2b2b{}", "0".repeat(57)), "b2".repeat(32));
+            page(json!([sync(JOB, &one), sync(OTHER_JOB, &other)]))
+        }
+        false => world(seen),
+    });
+    let ran = run(fake.port, &["stack", "rollback", "shop/web", "--to", "b2b2b2b"]).expect(2);
+    assert!(ran.stderr.contains("several bundles"), "{}", ran.stderr);
+    run(fake.port, &["stack", "rollback", "shop/web", "--to", "b2b2b2b2"]).expect(0);
+}
+
+#[test]
+fn what_a_sync_has_failed_at_is_said_while_it_is_tried_again() {
+    let fake = Fake::start(|seen, _| {
+        let mut shown = stack();
+        shown["on"][0]["retry_at"] = json!(TIME);
+        shown["on"][0]["job_error"] = json!({
+            "code": "IMAGE_UNAVAILABLE", "message": "no registry has it", "retry": "later",
+            "step": null, "command": null, "exit_status": null, "output_tail": null, "hint": null,
+        });
+        let listed =
+            with(with(row("shop/web"), "failed_hosts", json!(1)), "unseen_hosts", json!(1));
+        match seen.line() {
+            line if line == format!("GET /api/stacks/{STACK}") => Say::Json(200, shown),
+            line if line.starts_with("GET /api/stacks") => {
+                page(json!([with(listed, "removal_held", json!("many"))]))
+            }
+            _ => world(seen),
+        }
+    });
+    let shown = run(fake.port, &["stack", "show", "shop/web"]).expect(0).stdout;
+    for text in
+        ["web1: the job under way has failed so far and is tried again", "no registry has it"]
+    {
+        assert!(shown.contains(text), "{text} is missing: {shown}");
+    }
+    let listed = run(fake.port, &["stack", "list"]).expect(0).stdout;
+    assert!(listed.contains("failed on 1, not seen on 1, removal waits"), "{listed}");
 }
 
 #[test]

@@ -96,3 +96,66 @@ async fn a_cancelled_sync_puts_back_what_ran() {
         assert!(!host.synced(&good).await.changed);
     }
 }
+
+/// Well until somebody says that it is ill.
+const FRAIL: &str = "services:\n  web:\n    image: hostler-test/sleeper:1\n    healthcheck:\n      \
+    {test: [CMD, test, '!', -e, /tmp/ill], interval: 300ms, timeout: 5s, retries: 2}\n  other:\n    \
+    image: hostler-test/sleeper:1\n    volumes: ['./www:/www:ro']\n";
+
+#[tokio::test]
+async fn what_has_never_been_well_is_not_called_so_by_asking_again() {
+    for host in hosts() {
+        let bad = host.spec(&[("docker-compose.yml", TWO), ("www/other.html", "two\n")]);
+        let more = [("docker-compose.yml", TWO), ("www/other.html", "two\n"), ("notes", "one\n")];
+        for spec in [&bad, &bad, &host.spec(&more)] {
+            let outcome = host.sync(spec).await;
+            let (code, message) = error(&outcome);
+            assert_eq!(code, "STACK_UNHEALTHY", "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_sync_cut_off_while_it_waits_for_health_is_not_well_for_that() {
+    for mut host in hosts() {
+        let good = host.spec(&[("docker-compose.yml", TWO), ("www/index.html", "one\n")]);
+        host.synced(&good).await;
+        let bad = host.spec(&[("docker-compose.yml", TWO), ("www/other.html", "two\n")]);
+        host.kill_at("stack_health", &bad).await;
+        host.restart();
+        let outcome = host.sync(&bad).await;
+        let (code, message) = error(&outcome);
+        assert_eq!(code, "STACK_UNHEALTHY", "{message}");
+        assert!(message.contains("was put back"), "{message}");
+        assert_eq!(host.inside("web", &["cat", "/www/index.html"]), "one\n");
+    }
+}
+
+#[tokio::test]
+async fn what_fell_ill_since_is_told_and_fails_only_who_asks_for_a_proof() {
+    for host in hosts() {
+        let files = [("docker-compose.yml", FRAIL), ("www/index.html", "one\n")];
+        let mut spec = host.spec(&files);
+        host.synced(&spec).await;
+        host.inside("web", &["touch", "/tmp/ill"]);
+        let web = host.running().into_iter().find(|own| own.0 == "web").unwrap();
+        let health = ["inspect", "--format", "{{.State.Health.Status}}", &web.1];
+        while host.engine.docker(&health).unwrap().trim() != "unhealthy" {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        // Something else is changed: that web is ill is none of its doing.
+        let other = host.spec(&[("docker-compose.yml", FRAIL), ("www/index.html", "two\n")]);
+        let outcome = host.sync(&other).await;
+        assert_eq!(outcome.state, OutcomeState::Succeeded, "{outcome:#?}");
+        let told = outcome.steps.iter().rfind(|own| own.step == "stack_health").unwrap();
+        assert!(told.message.starts_with("1 containers are as they should be"), "{told:?}");
+        assert!(told.message.contains("not well before, and left as they were"), "{told:?}");
+        assert!(host.running().contains(&web), "it was touched");
+        spec = other;
+        spec.force = true;
+        let outcome = host.sync(&spec).await;
+        let (code, message) = error(&outcome);
+        assert_eq!(code, "STACK_UNHEALTHY", "{message}");
+        assert!(message.contains("left as it is"), "{message}");
+    }
+}

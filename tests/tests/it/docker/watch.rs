@@ -223,6 +223,23 @@ fn what_is_stopped_again_and_again_is_left_alone_at_last() {
 }
 
 #[test]
+fn what_a_first_sync_left_when_it_failed_is_shown() {
+    let broken =
+        compose("").replacen("x-hostler", "    command: [sh, -c, \"exit 3\"]\nx-hostler", 1);
+    let files = [("shop/docker-compose.yml", broken.as_str()), ("shop/www/index.html", "one\n")];
+    let engine = Arc::new(DockerServer::start().unwrap());
+    let system = StackSystem::start(None, vec![engine], &files).unwrap();
+    let left = |stack: Option<&Value>| {
+        let Some(stack) = stack else { return false };
+        let all = stack["on"][0]["containers"].as_array().into_iter().flatten();
+        let ended = all.filter(|one| one["service"] == "other" && one["exit_code"] == 3).count();
+        stack["failed_hosts"] == 1 && ended == 1
+    };
+    let shop = system.wait_stack("shop", "failed, with what is left of it", left).unwrap();
+    assert_eq!((&shop["status"], &shop["drifted"]), (&json!("missing"), &json!(false)), "{shop:#}");
+}
+
+#[test]
 fn an_engine_that_goes_away_is_told_and_listened_to_again() {
     let mut system = system("");
     let gone = |stack: Option<&Value>| {

@@ -178,6 +178,10 @@ fn allowed(stack: &Stack, wished: &Wished) -> Result<Vec<HostId>, Refusal> {
         Some(named) => named.clone(),
     };
     if meant.is_empty() || meant.iter().any(|host| !wished.wanted.contains_key(host)) {
+        if stack.facts.problem.is_some() {
+            // Where it is meant to run is among what cannot be read.
+            return Err(broken(stack));
+        }
         let message = format!(
             "{} is not meant to run there: name the host, or a label it carries, in `x-hostler` or in \
              a rule of the controller's configuration",
@@ -191,7 +195,10 @@ fn allowed(stack: &Stack, wished: &Wished) -> Result<Vec<HostId>, Refusal> {
 fn broken(stack: &Stack) -> Refusal {
     let not_at_hand = "its files are not at hand until a refresh has read them, or the store of bundles \
                        does not take them: `hostler refresh --wait` says which, or the controller's log";
-    let why = stack.facts.problem.as_ref().map_or(not_at_hand, |p| &p.message);
+    let why = match &stack.facts.problem {
+        Some(problem) => format!("{} ({})", problem.message, problem.code),
+        None => not_at_hand.to_owned(),
+    };
     let message = format!("{} cannot be synced as it stands: {why}", stack.path);
     Refusal::new(RefusalKind::Conflict, "STACK_BROKEN", message)
 }

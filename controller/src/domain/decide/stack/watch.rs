@@ -22,6 +22,8 @@ pub enum Seen {
         why: String,
         at_us: i64,
     },
+    /// Docker could be asked, and nothing was said of the stack.
+    Available,
 }
 
 /// The row after what its host sees; `None` where that is nothing new. While a job is under way, and
@@ -34,6 +36,10 @@ pub fn seen(row: &StackHost, seen: &Seen) -> Option<StackHost> {
         Seen::Unavailable { why, at_us } => {
             after.watch.unavailable = Some(why.clone());
             *at_us
+        }
+        Seen::Available => {
+            after.watch.unavailable = None;
+            return (after != *row).then_some(after);
         }
         Seen::Stack(stack) => {
             after.watch.unavailable = None;
@@ -110,6 +116,7 @@ pub fn accept_drift(
     let stack = snapshot.stack.as_ref().ok_or_else(|| missing("stack", id))?;
     let meant = |row: &&StackHost| hosts.is_none_or(|hosts| hosts.contains(&row.host));
     let drifted = snapshot.stack_hosts.iter().filter(meant).filter(|row| row.watch.is_drifted());
+    let differs = snapshot.stack_hosts.iter().filter(meant).any(|row| !row.watch.drift.is_empty());
     let rows: Vec<StackHost> = drifted
         .map(|row| {
             let mut after = StackHost { version: row.version + 1, ..row.clone() };
@@ -119,7 +126,11 @@ pub fn accept_drift(
         })
         .collect();
     if rows.is_empty() {
-        let message = format!("nothing of {} differs from what was applied there", stack.path);
+        let path = &stack.path;
+        let message = match differs {
+            true => format!("all that differs of {path} there has been accepted already"),
+            false => format!("nothing of {path} differs from what was applied there"),
+        };
         return Err(Refusal::new(RefusalKind::Conflict, "NO_DRIFT", message));
     }
     let events = rows.iter().map(|row| observed_event(stack, row, now)).collect();
