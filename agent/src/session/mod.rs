@@ -180,7 +180,7 @@ impl Session {
             }
             backoff.lost(self.clock.monotonic_ms());
             let wait_ms = self.wait_ms(&mut backoff, &route, &lost);
-            report(lost.code, &lost.reason, wait_ms);
+            report(&lost, wait_ms);
             self.status.send_replace(Status::Waiting { wait_ms, reason: lost.reason });
             let wait = tokio::time::sleep(Duration::from_millis(wait_ms));
             tokio::select! {
@@ -291,8 +291,9 @@ fn lost(keeper: &mut Keeper, shown: Shown, code: Option<u32>, ended: bool, reaso
     Lost { code, reason, asked_ms: None, at_once }
 }
 
-fn report(code: Option<u32>, reason: &str, wait_ms: u64) {
-    match code {
+fn report(lost: &Lost, wait_ms: u64) {
+    let reason = lost.reason.as_str();
+    match lost.code {
         Some(close::REVOKED) => tracing::error!(
             wait_ms,
             reason,
@@ -317,6 +318,10 @@ fn report(code: Option<u32>, reason: &str, wait_ms: u64) {
             "two agents show this host's identity and neither is let in: revoke the host and enrol \
              each machine anew"
         ),
+        // It was announced: a controller that is stopped in order is nothing to worry about.
+        Some(_) | None if lost.asked_ms.is_some() => {
+            tracing::info!(wait_ms, reason, "the controller has stopped");
+        }
         Some(_) | None => tracing::warn!(wait_ms, reason, "no session with the controller"),
     }
 }

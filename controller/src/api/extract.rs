@@ -134,6 +134,9 @@ fn not_json(error: &serde_json::Error) -> ApiError {
 /// A document of another shape. serde names an unknown or missing field only in its message.
 fn wrong_shape(place: &str, message: &str) -> ApiError {
     let message = message.split(" at line ").next().unwrap_or(message);
+    // What follows would be the name of a type of ours.
+    let of_object = message.contains("expected struct ") || message.contains("expected a map");
+    let message = if of_object { OBJECT_EXPECTED } else { message };
     let named = message.split('`').nth(1).unwrap_or_default();
     let last = place.rsplit('/').next().unwrap_or_default();
     let at_field = message.starts_with("unknown field") || message.starts_with("missing field");
@@ -200,13 +203,14 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
     }
 }
 
-impl<S: Send + Sync, T: FromStr + Send> FromRequestParts<S> for Id<T> {
+impl<S: Send + Sync, T: FromStr<Err: std::fmt::Display> + Send> FromRequestParts<S> for Id<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let text = Path::<String>::from_request_parts(parts, state).await.ok();
-        text.and_then(|Path(text)| text.parse().ok()).map(Self).ok_or_else(|| {
-            let detail = "the id in the path is not one of this kind; ids look like `job_01k…`";
+        let Path(text) = text.unwrap_or_else(|| Path(String::new()));
+        text.parse().map(Self).map_err(|error| {
+            let detail = format!("the path names nothing there is: {error}");
             ApiError::new(StatusCode::NOT_FOUND, "NOT_FOUND", detail)
         })
     }

@@ -12,6 +12,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::FutureExt as _;
 use hostler_protocol::id::RequestId;
+use tracing::Instrument as _;
 
 use super::ApiState;
 use super::auth::authenticate;
@@ -38,18 +39,23 @@ pub(crate) async fn around(
         Err(_) => RequestId::from_parts(0, [0; 10]),
     };
     request.extensions_mut().insert(id.clone());
-    let passed = AssertUnwindSafe(pass(&state, request, next, &route)).catch_unwind().await;
+    // Whatever is logged on its behalf carries its id.
+    let span = tracing::info_span!("request", id = %id);
+    let passed = AssertUnwindSafe(pass(&state, request, next, &route).instrument(span));
+    let passed = passed.catch_unwind().await;
     let response = passed.unwrap_or_else(|_| {
         tracing::error!(request_id = %id, %method, route, "a request's handler panicked");
         axum::response::IntoResponse::into_response(ApiError::internal())
     });
     let response = finish(response, &id);
     let took_ms = state.app.clock.monotonic_ms().saturating_sub(started_ms);
-    record(&method, &route, response.status().as_u16(), took_ms);
-    tracing::debug!(
-        request_id = %id, %method, route, status = response.status().as_u16(), took_ms,
-        "a request was answered"
-    );
+    let status = response.status().as_u16();
+    record(&method, &route, status, took_ms);
+    if method.is_safe() && status < 500 {
+        tracing::debug!(request_id = %id, %method, route, status, took_ms, "a request was answered");
+    } else {
+        tracing::info!(request_id = %id, %method, route, status, took_ms, "a request was answered");
+    }
     response
 }
 

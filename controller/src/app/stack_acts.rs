@@ -179,6 +179,12 @@ impl App {
         names: Option<Vec<String>>,
     ) -> Result<Option<Vec<HostId>>, AppError> {
         let Some(names) = names else { return Ok(None) };
+        if names.is_empty() {
+            let message = "name a host, or leave `hosts` out for all of them";
+            let mut refusal = Refusal::new(RefusalKind::Invalid, "INVALID_REQUEST", message);
+            refusal.fields.push(("/hosts".to_owned(), message.to_owned()));
+            return Err(refusal.into());
+        }
         let mut found = Vec::with_capacity(names.len());
         for name in names {
             let host = self.named_host(&name).await?;

@@ -409,7 +409,7 @@ fn poll(
     if secs.is_none() {
         wrong.push(format!(
             "git-poll-interval: `{text}` is none of a number of seconds from {POLL_SECS_MIN} to \
-             {POLL_SECS_MAX}, a time such as `3m` or `1h`, and `off`"
+             {POLL_SECS_MAX}, a time such as `3m` or `1h`, and `off` (or `0`)"
         ));
     }
     secs.map(Duration::from_secs)

@@ -238,6 +238,11 @@ impl Failure {
         }
     }
 
+    /// Whether the database takes no writes.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Sql(source) if trouble(source) == Trouble::ReadOnly)
+    }
+
     /// The error the caller gets.
     pub(super) fn named(self, operation: &'static str) -> StoreError {
         match self {

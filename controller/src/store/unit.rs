@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use sqlx::{Connection, PgPool};
+use sqlx::{Connection, PgConnection, PgPool};
 
 use super::bells::ring_for_work;
 use super::db::{Dialect, Tx};
@@ -14,6 +14,9 @@ use crate::domain::NewEvent;
 
 /// How often a unit is tried that other writers overtake.
 pub(super) const ATTEMPTS_MAX: u32 = 12;
+
+/// How many connections that may not write a unit gives up before it says so: more than a pool has.
+const DISCARDED_MAX: u32 = 32;
 
 /// What a unit did: its answer, and the events it appends at its end.
 pub(super) struct Done<R> {
@@ -57,9 +60,13 @@ pub(super) async fn run_on_postgres<O: Operation>(
     pool: &PgPool,
     operation: &O,
 ) -> Result<(O::Reply, i64, bool), Failure> {
-    let mut attempt = 1;
+    let (mut attempt, mut discarded) = (1, 0);
     loop {
+        let may_be_old = pool.num_idle() > 0;
         match once(pool, operation).await {
+            Err(failure) if failure.is_read_only() && may_be_old && discarded < DISCARDED_MAX => {
+                discarded += 1;
+            }
             Err(failure) if failure.is_overtaken() && attempt < ATTEMPTS_MAX => {
                 // Who lost a deadlock lets the other one finish first.
                 tokio::time::sleep(Duration::from_millis(u64::from(attempt) * 2)).await;
@@ -75,6 +82,19 @@ async fn once<O: Operation>(
     operation: &O,
 ) -> Result<(O::Reply, i64, bool), Failure> {
     let mut connection = pool.acquire().await?;
+    let done = within(&mut connection, operation).await;
+    if done.as_ref().is_err_and(Failure::is_read_only) {
+        // Whether it may write was settled when it was opened: the database may say otherwise by now,
+        // or another server may be the one that is written to.
+        connection.close_on_drop();
+    }
+    done
+}
+
+async fn within<O: Operation>(
+    connection: &mut PgConnection,
+    operation: &O,
+) -> Result<(O::Reply, i64, bool), Failure> {
     let mut transaction = connection.begin().await?;
     let mut tx = Tx::Postgres(&mut transaction);
     let done = operation.run(&mut tx).await?;

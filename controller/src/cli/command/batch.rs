@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 
 use crate::cli::Context;
 use crate::cli::args::{BatchArgs, BatchVerb, Targets, Wait};
-use crate::cli::client::view;
+use crate::cli::client::{Client, view};
 use crate::cli::draw;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::names;
 use crate::cli::progress::Progress;
 
 use super::{cache, label};
@@ -22,7 +23,7 @@ use super::{cache, label};
 /// Milliseconds between two looks at a batch that is followed.
 const LOOK_MS: u64 = 500;
 /// Looks in a row that may fail before the following does.
-const FAILURES_MAX: u32 = 20;
+const FAILURES_MAX: u32 = 120;
 /// Targets read at once.
 const TARGETS_PAGE: &str = "200";
 
@@ -65,7 +66,11 @@ async fn create(context: &Context, args: BatchArgs, action: BatchAction) -> Resu
     };
     let (client, out) = (&context.client, &context.out);
     let key = args.wait.idempotency_key.as_deref();
-    let answer = client.send(Method::POST, &["batches"], Some(&json!(body)), key).await?;
+    let sent = client.send(Method::POST, &["batches"], Some(&json!(body)), key).await;
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(error) => return Err(refused(client, &body.targets, error).await),
+    };
     if args.dry_run {
         if out.is_json() {
             out.json(&answer)?;
@@ -89,6 +94,35 @@ async fn create(context: &Context, args: BatchArgs, action: BatchAction) -> Resu
             Ok(Exit::Ok)
         }
     }
+}
+
+/// A name that is none is told as everywhere, with the nearest there is.
+async fn refused(client: &Client, targets: &BatchTargets, error: CliError) -> CliError {
+    let CliError::Problem(problem) = &error else { return error };
+    for wrong in &problem.errors {
+        let Some((list, place)) =
+            wrong.pointer.strip_prefix("/targets/").and_then(|rest| rest.split_once('/'))
+        else {
+            continue;
+        };
+        let named = match list {
+            "environments" => &targets.environments,
+            "hosts" => &targets.hosts,
+            "sites" => &targets.sites,
+            _ => continue,
+        };
+        let name = named.as_ref().zip(place.parse::<usize>().ok());
+        let Some(name) = name.and_then(|(named, place)| named.get(place)) else { continue };
+        let known = match list {
+            "environments" => names::environment(client, name).await,
+            "hosts" => names::host(client, name).await,
+            _ => names::site(client, name).await,
+        };
+        if let Err(unknown @ CliError::UnknownName { .. }) = known {
+            return unknown;
+        }
+    }
+    error
 }
 
 fn targets(args: Targets) -> Result<BatchTargets, CliError> {

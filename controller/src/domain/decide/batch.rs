@@ -43,7 +43,8 @@ pub fn check_options(options: &BatchOptions, targets: usize, problems: &mut Prob
     if options.answer_within_secs.is_some_and(|secs| !(1..=31_536_000).contains(&secs)) {
         problems.add("/answer_within_secs", "from 1 second to a year");
     }
-    if targets == 0 {
+    // Where a name is none, that is all there is to say.
+    if targets == 0 && problems.found().is_empty() {
         problems.add("/targets", "no environment is meant by this");
     }
     if targets > TARGETS_MAX {

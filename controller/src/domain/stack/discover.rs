@@ -169,8 +169,9 @@ impl Walk<'_> {
                     continue;
                 }
                 if depth == limits.depth_max {
-                    let most = limits.depth_max;
-                    return Err(TreeError::Limit(format!("directories nest deeper than {most}")));
+                    let (most, place) = (limits.depth_max, String::from_utf8_lossy(&directory));
+                    let message = format!("directories nest deeper than {most}: {place}/…");
+                    return Err(TreeError::Limit(message));
                 }
                 ahead.push((join(&stack, &node.name), node.oid.clone(), depth + 1));
             }

@@ -120,6 +120,20 @@ fn a_database_that_takes_no_writes_for_a_while_is_said_so() {
     controller.call("GET", "/api/jobs", None).unwrap().expect(200).unwrap();
     read_only("off");
     fleet.goes_on();
+    // The same as a setting of the database: connections have it from when they were opened.
+    let set = |change: &str| {
+        postgres.psql("postgres", &format!("ALTER DATABASE read_only {change}")).unwrap();
+    };
+    set("SET default_transaction_read_only = on");
+    let kick = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'read_only'";
+    postgres.psql("postgres", kick).unwrap();
+    // The first to ask finds that its connection is gone.
+    wait_for("a refusal of a database that is read-only", RECOVERY_SECS_MAX, || {
+        fleet.purge_until_refused().text.contains("read-only").then_some(())
+    })
+    .unwrap();
+    set("RESET default_transaction_read_only");
+    fleet.goes_on();
     drop(fleet);
     postgres.halt().unwrap();
 }
