@@ -207,7 +207,12 @@ impl<'a> Link<'a> {
     async fn event(&mut self, event: Event) -> Result<bool, PipeError> {
         match event {
             Event::Frame(channel, message) => self.step(Input::Received { channel, message }).await,
-            Event::Ended(channel) => self.step(Input::Ended { channel }).await,
+            Event::Ended(channel) => {
+                if channel == CONTROL {
+                    self.hear_why().await;
+                }
+                self.step(Input::Ended { channel }).await
+            }
             Event::Opened(send, receive) => {
                 self.accepted += 1;
                 let channel = ChannelId(2 * self.accepted);
@@ -321,6 +326,15 @@ impl<'a> Link<'a> {
                 tracing::error!(%error, "a message does not fit a frame");
                 true
             }
+        }
+    }
+
+    /// A controller that ends a session ends its stream first, and says why as it closes the
+    /// connection: that may come a moment later.
+    async fn hear_why(&self) {
+        let closed = tokio::time::timeout(FAREWELL_TIMEOUT, self.connection.closed()).await;
+        if closed.is_err() {
+            tracing::debug!("the controller ended its stream and leaves the connection open");
         }
     }
 

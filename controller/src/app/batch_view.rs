@@ -109,6 +109,7 @@ fn target_state(seen: &Seen) -> views::TargetState {
             views::JobState::Queued => views::TargetState::Queued,
             views::JobState::Running => views::TargetState::Running,
             views::JobState::Held => views::TargetState::Held,
+            views::JobState::Succeeded if job.found_wrong.is_some() => views::TargetState::Failed,
             views::JobState::Succeeded => views::TargetState::Succeeded,
             views::JobState::Failed => views::TargetState::Failed,
             views::JobState::Cancelled => views::TargetState::Cancelled,
@@ -125,6 +126,8 @@ fn target_state(seen: &Seen) -> views::TargetState {
 pub(super) fn target(batch: &Batch, seen: Seen) -> views::BatchTarget {
     let (state, answered) = (target_state(&seen), !unanswered(&seen));
     let Seen { target, job, connected } = seen;
+    // Once it is noted how its job ended, that is the target's own.
+    let told = job.as_ref().and_then(|job| job.found_wrong.clone().or(job.failure.clone()));
     views::BatchTarget {
         place: target.place,
         wave: wave(&batch.options, target.place),
@@ -135,7 +138,7 @@ pub(super) fn target(batch: &Batch, seen: Seen) -> views::BatchTarget {
         connected,
         state,
         reason: target.reason.or_else(|| job.and_then(|job| job.reason)),
-        message: target.message,
+        message: target.message.or(told),
         answered,
         job_id: target.job.map(Into::into),
     }

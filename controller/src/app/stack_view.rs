@@ -184,7 +184,7 @@ fn is_out_of_sync(stack: &Stack, row: &StackHost, around: &Around<'_>) -> bool {
 
 fn last_failed(row: &StackHost, around: &Around<'_>) -> bool {
     row.outcome.as_ref().is_some_and(|last| !last.succeeded)
-        || around.open_job(row).is_some_and(|job| has_failed(job))
+        || around.open_job(row).is_some_and(has_failed)
 }
 
 /// Whether an attempt of it was made that failed, or was cut off.

@@ -70,6 +70,9 @@ pub mod stop {
     pub const CANCELLED: &str = "CANCELLED";
 }
 
+/// Why a target failed whose job succeeded: its check found errors.
+pub const CHECK_FAILED: &str = "CHECK_FAILED";
+
 /// What is done to each environment.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "type", content = "request", rename_all = "snake_case")]
@@ -190,9 +193,10 @@ impl TargetState {
 
     /// What the end of a target's job makes of it; `None` while the job has not ended.
     #[must_use]
-    pub fn of_job(state: JobState) -> Option<Self> {
-        match state {
+    pub fn of_job(job: &SeenJob) -> Option<Self> {
+        match job.state {
             JobState::Queued | JobState::Running | JobState::Held => None,
+            JobState::Succeeded if job.found_wrong.is_some() => Some(Self::Failed),
             JobState::Succeeded => Some(Self::Succeeded),
             JobState::Failed => Some(Self::Failed),
             JobState::Cancelled => Some(Self::Cancelled),
@@ -227,6 +231,11 @@ pub struct SeenJob {
     pub begun: bool,
     /// Somebody asked to cancel it.
     pub stopping: bool,
+    /// Why its last attempt failed, if it did.
+    pub failure: Option<String>,
+    /// What a check found to be wrong, in a sentence: it succeeded in finding that, and its host is
+    /// not as it should be.
+    pub found_wrong: Option<String>,
 }
 
 /// A target with what can be seen of it now.

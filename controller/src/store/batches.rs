@@ -1,6 +1,7 @@
 //! Batches and their targets.
 
 use hostler_protocol::id::{BatchId, JobId};
+use hostler_protocol::job::{CheckResult, Outcome, Severity};
 
 use super::cells::Cells;
 use super::db::{Tx, Value, json_rows, params};
@@ -55,7 +56,9 @@ fn seen_of(where_: &str) -> String {
         "SELECT {TARGET}, COALESCE(j.state, h.state), COALESCE(j.reason, h.reason), \
          COALESCE(j.started_at, h.started_at), \
          COALESCE(j.cancel_requested_at, h.cancel_requested_at), \
-         (SELECT count(*) FROM host_sessions p WHERE p.host_id = t.host_id) \
+         (SELECT count(*) FROM host_sessions p WHERE p.host_id = t.host_id), \
+         CASE WHEN t.state = 'started' THEN \
+             (SELECT o.outcome FROM job_outcomes o WHERE o.job_id = t.job_id) END \
          FROM batch_targets t LEFT JOIN jobs j ON j.id = t.job_id \
          LEFT JOIN jobs_history h ON h.id = t.job_id AND j.id IS NULL \
          WHERE t.batch_id = $1 {where_} ORDER BY t.place"
@@ -68,8 +71,24 @@ fn read_seen(row: &mut Cells<'_>) -> Result<Seen, Failure> {
     let reason = row.opt_text()?;
     let begun = row.opt_at()?.is_some();
     let stopping = row.opt_at()?.is_some();
-    let job = state.map(|state| SeenJob { state, reason, begun, stopping });
-    Ok(Seen { target, job, connected: row.bool()? })
+    let connected = row.bool()?;
+    let (failure, found_wrong) = row.opt_text()?.as_deref().map(told).unwrap_or_default();
+    let job = state.map(|state| SeenJob { state, reason, begun, stopping, failure, found_wrong });
+    Ok(Seen { target, job, connected })
+}
+
+/// Why an attempt failed, or what its check found to be wrong. An outcome that cannot be read says
+/// neither; its job's state holds.
+fn told(outcome: &str) -> (Option<String>, Option<String>) {
+    let Ok(outcome) = serde_json::from_str::<Outcome>(outcome) else { return (None, None) };
+    let checked = outcome.result.filter(|result| result.get("ok").is_some());
+    let checked = checked.and_then(|result| serde_json::from_value::<CheckResult>(result).ok());
+    let wrong = checked.filter(|checked| !checked.ok).map(|checked| {
+        let errors = checked.findings.iter().filter(|one| one.severity == Severity::Error);
+        let errors: Vec<&str> = errors.map(|one| one.message.as_str()).collect();
+        errors.join("; ")
+    });
+    (outcome.error.map(|error| error.message), wrong)
 }
 
 /// Loads what a scope names of batches. Who carries a batch on holds it alone; who queues one of

@@ -204,7 +204,8 @@ pub struct BatchTarget {
     pub state: TargetState,
     /// Why it stands so, as a stable code, if there is more to say.
     pub reason: Option<String>,
-    /// The same in a sentence, where the environment refused the job.
+    /// The same in a sentence: why the environment refused the job, why its last attempt failed, or
+    /// what a check found to be wrong (`CHECK_FAILED`).
     pub message: Option<String>,
     /// False: its host is away or fell silent in the middle, or the job ended without it.
     pub answered: bool,

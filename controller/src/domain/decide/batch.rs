@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::enqueue::{Made, Making, missing, nothing};
 use super::{cache, environment, job, purge, warm};
-use crate::domain::batch::{CONCURRENCY_MAX, SeenJob, TARGETS_MAX, stop};
+use crate::domain::batch::{CHECK_FAILED, CONCURRENCY_MAX, SeenJob, TARGETS_MAX, stop};
 use crate::domain::job::reason;
 use crate::domain::validate::Problems;
 use crate::domain::{
@@ -155,7 +155,7 @@ fn standing(seen: &Seen) -> Standing {
         (TargetState::Pending, _) => Standing::Pending,
         // Its job was forgotten before its end was noted: nobody knows any more.
         (TargetState::Started, None) => Standing::Ended(TargetState::Failed),
-        (TargetState::Started, Some(job)) => match TargetState::of_job(job.state) {
+        (TargetState::Started, Some(job)) => match TargetState::of_job(job) {
             Some(ended) => Standing::Ended(ended),
             None if job.state == JobState::Held || !seen.connected => Standing::Unanswered,
             None => Standing::Open,
@@ -230,11 +230,14 @@ pub fn advance(batch: &Batch, seen: &[Seen], now: Micros) -> Decision<Next> {
 }
 
 fn ended(seen: &Seen, state: TargetState) -> Target {
-    let reason = match &seen.job {
-        Some(job) => job.reason.clone(),
-        None => Some("JOB_FORGOTTEN".to_owned()),
+    let (reason, message) = match &seen.job {
+        Some(SeenJob { found_wrong: Some(found), .. }) => {
+            (Some(CHECK_FAILED.to_owned()), Some(found.clone()))
+        }
+        Some(job) => (job.reason.clone(), job.failure.clone()),
+        None => (Some("JOB_FORGOTTEN".to_owned()), None),
     };
-    Target { state, reason, ..seen.target.clone() }
+    Target { state, reason, message, ..seen.target.clone() }
 }
 
 fn skipped(seen: &Seen, stopped: &Batch) -> Target {

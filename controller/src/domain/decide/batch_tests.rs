@@ -34,7 +34,10 @@ const PLAIN: BatchOptions = BatchOptions {
 fn seen(text: &str) -> Vec<Seen> {
     let one = |(place, mark): (usize, char)| {
         let byte = u8::try_from(place).unwrap();
-        let job = |state, begun| Some(SeenJob { state, reason: None, begun, stopping: false });
+        let job = |state, begun| {
+            let (failure, found_wrong) = (None, None);
+            Some(SeenJob { state, reason: None, begun, stopping: false, failure, found_wrong })
+        };
         let (state, job) = match mark.to_ascii_lowercase() {
             '.' | ',' => (TargetState::Pending, None),
             'q' => (TargetState::Started, job(JobState::Queued, false)),

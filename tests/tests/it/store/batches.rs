@@ -12,6 +12,7 @@ use hostler_controller::store::{JobFilter, Page, Store};
 use hostler_controller::templates::Templates;
 use hostler_controller::views::{self, BatchState, TargetState};
 use hostler_protocol::id::BatchId;
+use hostler_protocol::job::Outcome;
 
 use super::opening::by_hand;
 use super::world::{Connected, World, settlement, succeeded};
@@ -131,6 +132,34 @@ pub(crate) async fn a_batch_that_ended_is_forgotten_with_its_targets(world: &Wor
     assert_eq!(world.store.prune_batches(later, 10).await.unwrap(), 1);
     assert!(app.show_batch(&id).await.is_err());
     assert!(world.store.batch_seen(&id).await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_check_that_finds_errors_fails_its_target_and_stops_the_batch(world: &World) {
+    let hosts = world.hosts(3).await;
+    let app = app(world.store.clone());
+    let (id, _) = make(&app, None, views::CreateBatch { canary: Some(1), ..checks(9) }).await;
+    app.advance_batches().await.unwrap();
+    let hosts: Vec<_> = hosts.iter().map(|host| host.with_slots(4)).collect();
+    let claimed = app.store.claim(&hosts, app.clock.now(), 100).await.unwrap();
+    let found = |severity: &str, message: &str| serde_json::json!({ "check": "nginx", "severity": severity, "message": message });
+    let findings = [found("ok", "it is there"), found("error", "nginx does not run")];
+    let checked = Outcome {
+        result: Some(serde_json::json!({ "ok": false, "findings": findings })),
+        ..succeeded()
+    };
+    app.store.settle(&[settlement(&claimed[0], checked)], app.clock.now()).await.unwrap();
+    for _ in 0..2 {
+        // Seen before its end is noted, and after.
+        let target = &app.list_targets(&id, 0, 1).await.unwrap().items[0];
+        assert_eq!(target.state, TargetState::Failed);
+        assert_eq!(target.message.as_deref(), Some("nginx does not run"));
+        app.advance_batches().await.unwrap();
+    }
+    let batch = app.show_batch(&id).await.unwrap();
+    assert_eq!(batch.state, BatchState::Failed);
+    assert_eq!(batch.reason.as_deref(), Some("CANARY_FAILED"));
+    assert_eq!(batch.failures[0].reason.as_deref(), Some("CHECK_FAILED"));
+    assert_eq!((batch.counts.failed, batch.counts.skipped), (1, 2));
 }
 
 pub(crate) async fn what_cannot_be_read_keeps_no_other_batch_waiting(world: &World) {

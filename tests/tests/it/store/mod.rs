@@ -61,6 +61,7 @@ on_both! {
     batches:
         two_controllers_carry_a_batch_on_and_queue_nothing_twice
         the_same_request_makes_one_batch
+        a_check_that_finds_errors_fails_its_target_and_stops_the_batch
         what_cannot_be_read_keeps_no_other_batch_waiting
         a_batch_that_ended_is_forgotten_with_its_targets;
     held:
