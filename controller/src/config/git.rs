@@ -313,8 +313,14 @@ fn repository(
     let ca_file = args.git_ca_file.or(file.ca_file);
     let signers_file = args.git_signers_file.or(file.signers_file);
     let (Some(url), Some(reference), Some(dir)) = (url, reference, dir) else {
-        let files = [&ssh_key_file, &known_hosts_file, &ca_file, &signers_file];
-        wrong.extend(files.into_iter().flatten().filter_map(|path| unreadable("file", path)));
+        let files = [
+            ("ssh key file", &ssh_key_file),
+            ("known-hosts file", &known_hosts_file),
+            ("CA file", &ca_file),
+            ("signers file", &signers_file),
+        ];
+        let why = |(name, path): (&str, &Option<PathBuf>)| unreadable(name, path.as_deref()?);
+        wrong.extend(files.into_iter().filter_map(why));
         return None;
     };
     let mut settings = GitSettings::new(url, reference, dir);

@@ -141,7 +141,7 @@ Examples:
         /// The host, name or id; needed where the stack is on several
         #[arg(long, value_name = "HOST")]
         host: Option<String>,
-        /// A sync's job (job_…), or a bundle by the beginning of its name, 7 characters or more
+        /// A sync's job (job_…), or a bundle (BUNDLE in `stack show`) by the beginning of its name, 7 characters or more
         #[arg(long, value_name = "JOB|BUNDLE")]
         to: Option<String>,
         #[command(flatten)]

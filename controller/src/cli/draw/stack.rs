@@ -52,6 +52,9 @@ fn notes(stack: &StackRow) -> Cell {
     if stack.drifted {
         notes.push("drifted".to_owned());
     }
+    if stack.waits.is_some() {
+        notes.push("waits".to_owned());
+    }
     let broken = stack.problem.is_some() || stack.failed_hosts > 0 || stack.unhealthy_hosts > 0;
     notes.extend(stack.problem.as_ref().map(|problem| problem.code.clone()));
     match (notes.is_empty(), broken) {

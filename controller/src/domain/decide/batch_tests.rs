@@ -178,10 +178,14 @@ fn options_have_limits() {
     let wrong =
         BatchOptions { concurrency: 0, batch_size: Some(0), answer_within_secs: Some(0), ..PLAIN };
     check_options(&wrong, TARGETS_MAX + 1, &mut problems);
+    let places = |problems: &Problems| -> Vec<String> {
+        problems.found().iter().map(|(place, _)| place.clone()).collect()
+    };
+    let all = ["/concurrency", "/batch_size", "/answer_within_secs", "/targets"];
+    assert_eq!(places(&problems), all);
     check_options(&PLAIN, 0, &mut problems);
-    let places: Vec<&str> = problems.found().iter().map(|(place, _)| place.as_str()).collect();
-    assert_eq!(
-        places,
-        ["/concurrency", "/batch_size", "/answer_within_secs", "/targets", "/targets"]
-    );
+    assert_eq!(places(&problems), all, "a name that is none is said once");
+    let mut none = Problems::default();
+    check_options(&PLAIN, 0, &mut none);
+    assert_eq!(places(&none), ["/targets"]);
 }
