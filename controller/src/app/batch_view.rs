@@ -125,7 +125,7 @@ fn target_state(seen: &Seen) -> views::TargetState {
 /// One target.
 pub(super) fn target(batch: &Batch, seen: Seen) -> views::BatchTarget {
     let (state, answered) = (target_state(&seen), !unanswered(&seen));
-    let Seen { target, job, connected } = seen;
+    let Seen { target, job, connected, .. } = seen;
     // Once it is noted how its job ended, that is the target's own.
     let told = job.as_ref().and_then(|job| job.found_wrong.clone().or(job.failure.clone()));
     views::BatchTarget {

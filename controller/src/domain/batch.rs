@@ -246,4 +246,20 @@ pub struct Seen {
     pub job: Option<SeenJob>,
     /// Whether its host has a session.
     pub connected: bool,
+    /// When its host's last session began or ended.
+    pub last_seen_at: Option<Micros>,
 }
+
+impl Seen {
+    /// Whether its host is away, and not just between two sessions: when a controller is started anew,
+    /// all of them are for a moment, and what waits for one of them must not be taken for given up.
+    #[must_use]
+    pub fn is_away(&self, now: Micros) -> bool {
+        let lately = |at: Micros| at.plus_secs(AWAY_SECS) > now;
+        !self.connected && !self.last_seen_at.is_some_and(lately)
+    }
+}
+
+/// How long a host may be without a session until nobody waits for it, in seconds: agents look for
+/// their controller again within a minute.
+pub const AWAY_SECS: u64 = 60;

@@ -58,7 +58,8 @@ fn seen_of(where_: &str) -> String {
          COALESCE(j.cancel_requested_at, h.cancel_requested_at), \
          (SELECT count(*) FROM host_sessions p WHERE p.host_id = t.host_id), \
          CASE WHEN t.state = 'started' THEN \
-             (SELECT o.outcome FROM job_outcomes o WHERE o.job_id = t.job_id) END \
+             (SELECT o.outcome FROM job_outcomes o WHERE o.job_id = t.job_id) END, \
+         (SELECT q.last_seen_at FROM hosts q WHERE q.id = t.host_id) \
          FROM batch_targets t LEFT JOIN jobs j ON j.id = t.job_id \
          LEFT JOIN jobs_history h ON h.id = t.job_id AND j.id IS NULL \
          WHERE t.batch_id = $1 {where_} ORDER BY t.place"
@@ -74,7 +75,7 @@ fn read_seen(row: &mut Cells<'_>) -> Result<Seen, Failure> {
     let connected = row.bool()?;
     let (failure, found_wrong) = row.opt_text()?.as_deref().map(told).unwrap_or_default();
     let job = state.map(|state| SeenJob { state, reason, begun, stopping, failure, found_wrong });
-    Ok(Seen { target, job, connected })
+    Ok(Seen { target, job, connected, last_seen_at: row.opt_at()? })
 }
 
 /// Why an attempt failed, or what its check found to be wrong. An outcome that cannot be read says

@@ -150,14 +150,14 @@ enum Standing {
     Ended(TargetState),
 }
 
-fn standing(seen: &Seen) -> Standing {
+fn standing(seen: &Seen, now: Micros) -> Standing {
     match (seen.target.state, &seen.job) {
         (TargetState::Pending, _) => Standing::Pending,
         // Its job was forgotten before its end was noted: nobody knows any more.
         (TargetState::Started, None) => Standing::Ended(TargetState::Failed),
         (TargetState::Started, Some(job)) => match TargetState::of_job(job) {
             Some(ended) => Standing::Ended(ended),
-            None if job.state == JobState::Held || !seen.connected => Standing::Unanswered,
+            None if job.state == JobState::Held || seen.is_away(now) => Standing::Unanswered,
             None => Standing::Open,
         },
         (ended, _) => Standing::Ended(ended),
@@ -183,7 +183,7 @@ pub fn advance(batch: &Batch, seen: &[Seen], now: Micros) -> Decision<Next> {
     if batch.state.is_ended() {
         return nothing(next);
     }
-    let mut standings: Vec<Standing> = seen.iter().map(standing).collect();
+    let mut standings: Vec<Standing> = seen.iter().map(|one| standing(one, now)).collect();
     for (one, standing) in seen.iter().zip(&standings) {
         if let (TargetState::Started, Standing::Ended(state)) = (one.target.state, *standing) {
             changes.push(Change::UpdateTarget(batch.id.clone(), ended(one, state)));
@@ -215,7 +215,7 @@ pub fn advance(batch: &Batch, seen: &[Seen], now: Micros) -> Decision<Next> {
             next.take_back = of(&waits);
         }
     } else {
-        next.start = starting(&batch.options, seen, &standings);
+        next.start = starting(&batch.options, seen, &standings, now);
     }
     if let Some(state) = end_of(&after, &standings) {
         after.state = state;
@@ -263,7 +263,12 @@ fn why_stop(options: &BatchOptions, standings: &[Standing], seen: &[Seen]) -> Op
 
 /// The pending targets whose turn has come. A wave follows when the one before has ended, but for
 /// those who do not answer; canaries are waited for in any case.
-fn starting(options: &BatchOptions, seen: &[Seen], standings: &[Standing]) -> Vec<Target> {
+fn starting(
+    options: &BatchOptions,
+    seen: &[Seen],
+    standings: &[Standing],
+    now: Micros,
+) -> Vec<Target> {
     let mut all = seen.iter().zip(standings);
     let Some((first, _)) = all.find(|(_, standing)| **standing == Standing::Pending) else {
         return Vec::new();
@@ -284,9 +289,10 @@ fn starting(options: &BatchOptions, seen: &[Seen], standings: &[Standing]) -> Ve
     for (one, standing) in seen.iter().zip(standings) {
         let due = *standing == Standing::Pending && wave(options, one.target.place) == turn;
         // One whose host is away takes up nobody's room: it waits for its host in the queue.
-        if due && (room > 0 || !one.connected) {
+        let away = one.is_away(now);
+        if due && (room > 0 || away) {
             start.push(one.target.clone());
-            room = room.saturating_sub(usize::from(one.connected));
+            room = room.saturating_sub(usize::from(!away));
         }
     }
     start

@@ -1,7 +1,7 @@
 use hostler_protocol::id::{EnvironmentId, HostId, JobId};
 
 use super::*;
-use crate::domain::batch::SeenJob;
+use crate::domain::batch::{AWAY_SECS, SeenJob};
 
 const NOW: Micros = Micros(1_000_000);
 
@@ -59,7 +59,8 @@ fn seen(text: &str) -> Vec<Seen> {
             job: job.is_some().then(|| JobId::from_parts(1, [byte; 10])),
         };
         // A comma is a pending target whose host is away.
-        Seen { target, job, connected: !mark.is_uppercase() && mark != ',' }
+        let connected = !mark.is_uppercase() && mark != ',';
+        Seen { target, job, connected, last_seen_at: None }
     };
     text.chars().enumerate().map(one).collect()
 }
@@ -188,4 +189,19 @@ fn options_have_limits() {
     let mut none = Problems::default();
     check_options(&PLAIN, 0, &mut none);
     assert_eq!(places(&none), ["/targets"]);
+}
+
+#[test]
+fn a_host_between_two_sessions_is_waited_for() {
+    let options =
+        BatchOptions { batch_size: Some(1), concurrency: 1, failures_max: Some(0), ..PLAIN };
+    let batch = batch(options);
+    // Its controller was started anew: no host has a session, and the first target's job runs.
+    let mut all = seen("R,,,,");
+    let left_at = Micros(1_000_000);
+    all.iter_mut().for_each(|one| one.last_seen_at = Some(left_at));
+    let soon = left_at.plus_secs(AWAY_SECS - 1);
+    assert_eq!(advance(&batch, &all, soon).reply.start.len(), 0, "its wave has not ended");
+    let later = left_at.plus_secs(AWAY_SECS);
+    assert_eq!(advance(&batch, &all, later).reply.start.len(), 1, "nobody waits for it any more");
 }

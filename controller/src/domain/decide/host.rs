@@ -1,16 +1,17 @@
 //! Hosts: renamed, revoked, deleted. How one comes to be is decided by enrolment.
 
 use hostler_protocol::id::HostId;
+use hostler_protocol::job::JobType;
 use serde_json::json;
 
 use super::enqueue::{missing, nothing};
-use super::job::end;
+use super::job::{end, nobody_knows};
 use crate::domain::job::reason;
 use crate::domain::label::{self, LabelChanges};
 use crate::domain::validate::{Problems, text};
 use crate::domain::{
-    BannedKey, Change, Decision, EventKind, Host, HostState, Micros, NewEvent, Refusal,
-    RefusalKind, Revocation, Snapshot, Subject,
+    BannedKey, Change, Decision, Environment, EventKind, Host, HostState, Job, JobState, Micros,
+    NewEvent, Refusal, RefusalKind, Revocation, Snapshot, Subject,
 };
 
 fn about(host: &Host, kind: EventKind, at: Micros) -> NewEvent {
@@ -106,6 +107,17 @@ pub fn revoke(
     for (change, told) in ended {
         changes.push(change);
         events.push(told);
+    }
+    // Its agent goes on with what it has begun, and nobody hears any more how that ends.
+    let begun =
+        |job: &&Job| job.state == JobState::Running && job.job_type == JobType::EnvCacheToggle;
+    for job in snapshot.host_jobs.iter().filter(begun) {
+        let of_job = |one: &&Environment| job.environment_id.as_ref() == Some(&one.id);
+        if let Some(environment) = snapshot.host_environments.iter().find(of_job) {
+            let (change, told) = nobody_knows(job, environment, "its host was revoked", now);
+            changes.push(change);
+            events.push(told);
+        }
     }
     Ok(Decision { changes, events, reply: revoked })
 }

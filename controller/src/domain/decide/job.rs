@@ -171,19 +171,22 @@ pub fn abandon(
     let reply = updated(&change, job);
     let (mut changes, mut events) = (vec![change], vec![told]);
     if let (JobType::EnvCacheToggle, Some(environment)) = (job.job_type, environment) {
-        let after = nobody_knows(job, environment, now);
-        let mut about = event(&reply, EventKind::EnvironmentChanged, json!({}), now);
-        about.subject.job = None;
-        events.push(about);
-        changes.push(Change::UpdateEnvironment(Box::new(after)));
+        let (change, told) = nobody_knows(job, environment, "its host was away", now);
+        changes.push(change);
+        events.push(told);
     }
     Ok(Decision { changes, events, reply })
 }
 
-/// The environment whose toggle may have been applied, or not.
-fn nobody_knows(job: &Job, environment: &Environment, now: Micros) -> Environment {
+/// The environment whose toggle may have been applied, or not: it was given up while something was so.
+pub(super) fn nobody_knows(
+    job: &Job,
+    environment: &Environment,
+    while_what: &str,
+    now: Micros,
+) -> (Change, NewEvent) {
     let message = format!(
-        "job {} was given up while its host was away: it may have switched this cache or not",
+        "job {} was given up while {while_what}: it may have switched this cache or not",
         job.id
     );
     let error = serde_json::to_value(JobError::new(Code::Abandoned, message)).ok();
@@ -194,7 +197,9 @@ fn nobody_knows(job: &Job, environment: &Environment, now: Micros) -> Environmen
     }
     after.version += 1;
     after.updated_at = now;
-    after
+    let mut about = event(job, EventKind::EnvironmentChanged, json!({}), now);
+    about.subject.job = None;
+    (Change::UpdateEnvironment(Box::new(after)), about)
 }
 
 /// Lets a held job go: it is queued again, with its counters of crashes started anew.

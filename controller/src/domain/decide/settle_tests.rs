@@ -345,6 +345,36 @@ fn only_an_attempt_nobody_can_tell_of_is_given_up() {
 }
 
 #[test]
+fn nobody_knows_what_a_host_that_was_revoked_in_the_middle_has_applied() {
+    let environment = environment();
+    let id = Some(environment.id.clone());
+    let revoked = |job: Job| {
+        let snapshot = crate::domain::Snapshot {
+            host: Some(host(true)),
+            host_jobs: vec![Job { environment_id: id.clone(), ..job }],
+            host_environments: vec![environment.clone()],
+            ..crate::domain::Snapshot::default()
+        };
+        let decided = crate::domain::decide::host::revoke(
+            &snapshot,
+            &host(true).id,
+            crate::domain::Revocation::Evict,
+            NOW,
+        );
+        decided.unwrap().changes
+    };
+    let flag = flag_after(&revoked(running(JobType::EnvCacheToggle))[1..]);
+    assert_eq!(flag.applied, None);
+    assert_eq!(flag.last_error.unwrap()["code"], "ABANDONED");
+    // What had not begun has changed nothing.
+    for job in [running(JobType::CachePurge), queued(JobType::EnvCacheToggle).job] {
+        let changes = revoked(job);
+        let touched = changes.iter().any(|one| matches!(one, Change::UpdateEnvironment(_)));
+        assert!(!touched, "{changes:?}");
+    }
+}
+
+#[test]
 fn after_a_toggle_given_up_nobody_claims_to_know_what_is_applied() {
     let unknown = Job { reason: Some("UNKNOWN".to_owned()), ..running(JobType::EnvCacheToggle) };
     let given_up = abandon(&unknown, Some(&environment()), Some(&host(false)), NOW).unwrap();
