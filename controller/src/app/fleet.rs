@@ -192,7 +192,17 @@ impl App {
             let template = match report.template {
                 Some(template) => template,
                 None => {
-                    let Some(job) = self.store.job(&report.attempt.job).await? else { continue };
+                    let Some(job) = self.store.job(&report.attempt.job).await? else {
+                        // All that is left of a job that a restored copy never knew.
+                        tracing::warn!(
+                            host.id = %report.host,
+                            job.id = %report.attempt.job,
+                            attempt = report.attempt.attempt,
+                            state = ?report.outcome.state,
+                            "a host reports the outcome of a job that this database does not know"
+                        );
+                        continue;
+                    };
                     self.templates.for_job(&job.template, job.job_type)
                 }
             };
