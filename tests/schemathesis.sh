@@ -29,8 +29,17 @@ finish() {
 }
 trap finish EXIT
 
+# None of those the kernel gives to whoever connects (tests/src/servers/port.rs).
 free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+    python3 -c 'import random, socket
+while True:
+    port = random.randrange(10000, 32768)
+    try:
+        socket.socket().bind(("127.0.0.1", port))
+        break
+    except OSError:
+        pass
+print(port)'
 }
 port=$(free_port)
 # Without one every delivery is answered with 503, which is no defect here.

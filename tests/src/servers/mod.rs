@@ -1,4 +1,4 @@
-//! Real servers on loopback: each has its own directory and probed free ports, is known to be the
+//! Real servers on loopback: each has its own directory and ports of its own, is known to be the
 //! one that answers, and is stopped by its own process id when its guard is dropped.
 
 pub mod age;
@@ -6,6 +6,7 @@ pub mod docker;
 pub mod git;
 pub mod nginx;
 pub mod php;
+mod port;
 pub mod postgres;
 pub mod redis;
 pub mod s3;
@@ -13,13 +14,14 @@ pub mod tls;
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+pub use port::free_port;
 
 /// How long a server may take to start or to stop.
 pub const SERVER_SECS_MAX: u64 = 20;
@@ -47,18 +49,6 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
 #[expect(clippy::disallowed_methods, reason = "tests wait for real processes")]
 pub fn instant() -> Instant {
     Instant::now()
-}
-
-/// A TCP port nobody listens on just now. Between this and its use somebody else may take it:
-/// that is why each server proves afterwards that it is the one that answers.
-///
-/// # Errors
-/// When loopback has no port to give.
-pub fn free_port() -> Result<u16, ServerError> {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|error| ServerError::new("looking for a free port", error))
 }
 
 /// Whether this process may change users (and therefore has to, for some servers).

@@ -2,7 +2,7 @@
 
 use hostler_protocol::job::{PullPolicy, ServiceAction};
 use hostler_tests::servers::docker::DockerServer;
-use hostler_tests::servers::write;
+use hostler_tests::servers::{free_port, write};
 
 use super::{Host, TWO, done, hosts};
 use crate::stand::error;
@@ -101,7 +101,7 @@ async fn an_image_nobody_has_leaves_what_ran() {
 async fn a_port_that_is_taken_is_told_and_what_ran_runs_on() {
     for host in hosts() {
         let holder = Host::on(host.engine.clone(), host.compose);
-        let ports = format!("{SLEEPER}    ports: ['{}:80']\n", 20_000 + u32::from(port(&holder)));
+        let ports = format!("{SLEEPER}    ports: ['{}:80']\n", free_port().unwrap());
         holder.synced(&holder.spec(&[("docker-compose.yml", &ports)])).await;
         host.synced(&host.spec(&[("docker-compose.yml", SLEEPER)])).await;
         let (code, message) =
@@ -112,11 +112,6 @@ async fn a_port_that_is_taken_is_told_and_what_ran_runs_on() {
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0]["State"], "running");
     }
-}
-
-/// A number no other host of these tests has.
-fn port(host: &Host) -> u16 {
-    host.stack.project.trim_start_matches("it").parse().unwrap()
 }
 
 #[tokio::test]
