@@ -16,14 +16,12 @@ use crate::cli::draw;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
 use crate::cli::names;
-use crate::cli::progress::Progress;
 
+use super::poll::Polled;
 use super::{cache, label};
 
 /// Milliseconds between two looks at a batch that is followed.
 const LOOK_MS: u64 = 500;
-/// Looks in a row that may fail before the following does.
-const FAILURES_MAX: u32 = 120;
 /// Targets read at once.
 const TARGETS_PAGE: &str = "200";
 
@@ -182,52 +180,21 @@ fn print(context: &Context, document: &Value) -> Result<(), CliError> {
 
 /// Follows a batch to its end, or for so long; prints it.
 async fn watch(context: &Context, id: &str, limit: Option<Duration>) -> Result<Exit, CliError> {
-    let resume = format!("follow it: hostler batch watch {id}");
-    let over = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
+    let polled = Polled {
+        path: ["batches", id],
+        name: "batch",
+        resume: format!("follow it: hostler batch watch {id}"),
+        every_ms: LOOK_MS,
     };
-    let document = tokio::select! {
-        biased;
-        ended = until_ended(context, id) => ended?,
-        () = over => {
-            context.out.say(&format!("waited long enough; the batch goes on\n{resume}"));
-            // It may have ended in the very last moment.
-            context.client.get(&["batches", id]).await?
-        }
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.map_err(CliError::Runtime)?;
-            context.out.say(&format!("detached; the batch goes on\n{resume}"));
-            return Ok(Exit::Interrupted);
-        }
+    let standing = |document: &Value| {
+        let batch: Batch = view(document)?;
+        Ok((!batch.state.is_ended()).then(|| draw::standing(&batch)))
+    };
+    let Some(document) = polled.wait(context, limit, standing).await? else {
+        return Ok(Exit::Interrupted);
     };
     print(context, &document)?;
     Ok(exit(view::<Batch>(&document)?.state))
-}
-
-async fn until_ended(context: &Context, id: &str) -> Result<Value, CliError> {
-    let mut progress = Progress::new(&context.out);
-    let mut failures = 0;
-    loop {
-        match context.client.get(&["batches", id]).await {
-            Ok(document) => {
-                failures = 0;
-                let batch: Batch = view(&document)?;
-                if batch.state.is_ended() {
-                    return Ok(document);
-                }
-                progress.remark(&draw::standing(&batch));
-            }
-            Err(error) if error.is_transient() && failures < FAILURES_MAX => {
-                failures += 1;
-                progress.remark(&format!("{error}; the batch goes on, asking again"));
-            }
-            Err(error) => return Err(error),
-        }
-        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
-    }
 }
 
 fn exit(state: BatchState) -> Exit {

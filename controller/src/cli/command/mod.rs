@@ -10,6 +10,7 @@ mod input;
 mod job;
 mod label;
 mod look;
+mod poll;
 mod queued;
 mod refresh;
 mod site;

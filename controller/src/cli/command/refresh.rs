@@ -1,7 +1,5 @@
 //! Looks at the config repository.
 
-use std::time::Duration;
-
 use hostler_controller::views::{Refresh, RefreshState, RefreshStatus};
 use reqwest::Method;
 use serde_json::Value;
@@ -12,12 +10,11 @@ use crate::cli::client::view;
 use crate::cli::draw;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::progress::Progress;
+
+use super::poll::Polled;
 
 /// Milliseconds between two looks at a refresh that is waited for.
 const LOOK_MS: u64 = 250;
-/// Looks in a row that may fail before the waiting does.
-const FAILURES_MAX: u32 = 40;
 
 pub(super) async fn run(context: &Context, args: RefreshArgs) -> Result<Exit, CliError> {
     let (client, out) = (&context.client, &context.out);
@@ -75,59 +72,24 @@ async fn ask(context: &Context, wait: Wait, key: Option<&str>) -> Result<Exit, C
             return Ok(Exit::Ok);
         }
     };
-    let over = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
-    let document = tokio::select! {
-        biased;
-        ended = until_ended(context, &id) => ended?,
-        () = over => {
-            // It may have ended in the very last moment.
-            let document = client.get(&["refreshes", &id]).await?;
-            if view::<Refresh>(&document)?.finished_at.is_none() {
-                out.say(&format!("waited long enough; the refresh goes on\n{resume}"));
-            }
-            document
-        }
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted.map_err(CliError::Runtime)?;
-            out.say(&format!("detached; the refresh goes on\n{resume}"));
-            return Ok(Exit::Interrupted);
-        }
+    let polled = Polled { path: ["refreshes", &id], name: "refresh", resume, every_ms: LOOK_MS };
+    let Some(document) = polled.wait(context, limit, standing).await? else {
+        return Ok(Exit::Interrupted);
     };
     print(context, &document)?;
     Ok(exit(view::<Refresh>(&document)?.status))
 }
 
-async fn until_ended(context: &Context, id: &str) -> Result<Value, CliError> {
-    let mut progress = Progress::new(&context.out);
-    let mut failures = 0;
-    loop {
-        match context.client.get(&["refreshes", id]).await {
-            Ok(document) => {
-                failures = 0;
-                let refresh: Refresh = view(&document)?;
-                if refresh.finished_at.is_some() {
-                    return Ok(document);
-                }
-                progress.remark(match refresh.status {
-                    RefreshState::Queued => "waits for the refresh that runs",
-                    RefreshState::Refreshing | RefreshState::Completed | RefreshState::Failed => {
-                        "reading the repository"
-                    }
-                });
-            }
-            Err(error) if error.is_transient() && failures < FAILURES_MAX => {
-                failures += 1;
-                progress.remark(&format!("{error}; the refresh goes on, asking again"));
-            }
-            Err(error) => return Err(error),
+/// How a refresh stands; nothing of one that has ended.
+fn standing(document: &Value) -> Result<Option<String>, CliError> {
+    let refresh: Refresh = view(document)?;
+    let how = match refresh.status {
+        RefreshState::Queued => "waits for the refresh that runs",
+        RefreshState::Refreshing | RefreshState::Completed | RefreshState::Failed => {
+            "reading the repository"
         }
-        tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
-    }
+    };
+    Ok(refresh.finished_at.is_none().then(|| how.to_owned()))
 }
 
 fn exit(status: RefreshState) -> Exit {
