@@ -42,7 +42,7 @@ struct Inner {
     deploy_dir: DeployDir,
     limits: GitLimits,
     clock: Clock,
-    directories: Mutex<HashMap<Vec<u8>, Option<Children>>>,
+    directories: Mutex<HashMap<Vec<u8>, Children>>,
     entries: AtomicUsize,
 }
 
@@ -153,7 +153,7 @@ impl RepoTree {
     fn children(&self, path: &[u8]) -> Result<Option<Children>, TreeError> {
         self.check()?;
         if let Some(known) = lock(&self.inner.directories).get(path) {
-            return Ok(known.clone());
+            return Ok(Some(Arc::clone(known)));
         }
         let oid = if path.is_empty() {
             Some(self.inner.root)
@@ -166,12 +166,11 @@ impl RepoTree {
             let found = self.child(path)?;
             found.filter(|(kind, _)| *kind == EntryKind::Directory).map(|(_, oid)| oid)
         };
-        let children = oid.map(|oid| self.inner.directory(oid)).transpose()?;
         // What is not there is not remembered: there is no end to what one may ask for.
-        if children.is_some() {
-            lock(&self.inner.directories).insert(path.to_owned(), children.clone());
-        }
-        Ok(children)
+        let Some(oid) = oid else { return Ok(None) };
+        let children = self.inner.directory(oid)?;
+        self.inner.remember(path, &children)?;
+        Ok(Some(children))
     }
 
     fn child(&self, path: &[u8]) -> Result<Option<(EntryKind, ObjectId)>, TreeError> {
@@ -191,7 +190,7 @@ impl Tree for RepoTree {
                 .map(|child| Node {
                     name: child.name.to_vec(),
                     kind: child.kind,
-                    oid: child.oid.to_string(),
+                    oid: hex::encode(child.oid.as_slice()),
                 })
                 .collect()
         }))
@@ -204,7 +203,7 @@ impl Tree for RepoTree {
         }
         let found = self.child(path)?;
         let name = split(path).1.to_vec();
-        Ok(found.map(|(kind, oid)| Node { name, kind, oid: oid.to_string() }))
+        Ok(found.map(|(kind, oid)| Node { name, kind, oid: hex::encode(oid.as_slice()) }))
     }
 
     fn read(&self, oid: &str, max_bytes: usize) -> Result<Vec<u8>, TreeError> {
@@ -247,12 +246,21 @@ impl Inner {
         if twice {
             return Err(TreeError::Unreadable("a directory has a name twice".to_owned()));
         }
+        Ok(children.into())
+    }
+
+    /// Counts each directory once, though two threads may have read it at once.
+    fn remember(&self, path: &[u8], children: &Children) -> Result<(), TreeError> {
+        let mut directories = lock(&self.directories);
+        if directories.insert(path.to_owned(), Arc::clone(children)).is_some() {
+            return Ok(());
+        }
         let before = self.entries.fetch_add(children.len(), Ordering::AcqRel);
         let files_max = self.limits.files_max;
         if before.saturating_add(children.len()) > files_max {
             return Err(TreeError::Limit(format!("it has more than {files_max} entries")));
         }
-        Ok(children.into())
+        Ok(())
     }
 
     fn entry(&self, entry: &gix::object::tree::EntryRef<'_, '_>) -> Result<Child, TreeError> {

@@ -1,4 +1,5 @@
-use super::super::discover::{Found, Limits, Source, discover};
+use super::super::Found;
+use super::super::discover::{Limits, Source, discover};
 use super::super::testing::MemoryTree;
 use super::*;
 

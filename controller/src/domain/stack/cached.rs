@@ -1,32 +1,34 @@
-//! A tree that asks another one for each directory once.
+//! A tree that asks another one for each directory once, and may be read by many threads.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::tree::{Node, Tree, TreeError};
 
-type Listing = Option<Rc<[Node]>>;
+type Listing = Option<Arc<[Node]>>;
 
 /// Keeps every listing for as long as one discovery runs; a node is looked up in the listing of the
 /// directory above it.
 pub(super) struct Cached<'a> {
     tree: &'a dyn Tree,
-    lists: RefCell<HashMap<Vec<u8>, Listing>>,
+    lists: RwLock<HashMap<Vec<u8>, Listing>>,
 }
 
 impl<'a> Cached<'a> {
     pub(super) fn new(tree: &'a dyn Tree) -> Self {
-        Self { tree, lists: RefCell::new(HashMap::new()) }
+        Self { tree, lists: RwLock::new(HashMap::new()) }
     }
 
     /// A directory's children, shared.
     pub(super) fn listed(&self, dir: &[u8]) -> Result<Listing, TreeError> {
-        if let Some(known) = self.lists.borrow().get(dir) {
-            return Ok(known.clone());
+        // A listing is put in whole: nothing a panic could leave half done.
+        let known = self.lists.read().unwrap_or_else(PoisonError::into_inner).get(dir).cloned();
+        if let Some(known) = known {
+            return Ok(known);
         }
-        let listing: Listing = self.tree.list(dir)?.map(Rc::from);
-        self.lists.borrow_mut().insert(dir.to_vec(), listing.clone());
+        let listing: Listing = self.tree.list(dir)?.map(Arc::from);
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        lists.insert(dir.to_vec(), listing.clone());
         Ok(listing)
     }
 }

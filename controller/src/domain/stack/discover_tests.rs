@@ -1,5 +1,9 @@
 use proptest::prelude::*;
 
+use super::super::compose::COMPOSE_BYTES_MAX;
+use super::super::fingerprint;
+use super::super::problem::{code, warning};
+use super::super::reading::HASHED_BYTES_MAX;
 use super::super::testing::MemoryTree;
 use super::*;
 
@@ -37,6 +41,35 @@ fn every_directory_with_a_compose_file_is_a_stack() {
     assert_eq!(apps.stacks[&b"web"[..]].directory, "apps/web");
     assert_eq!(paths(&run(&tree, "apps/none")), [] as [&str; 0]);
     assert_eq!(paths(&run(&tree, "apps/web")), [".", "admin"]);
+}
+
+#[test]
+fn of_many_stacks_each_is_what_it_is_alone() {
+    let text = |number: usize| match number % 50 {
+        7 => "services: [1".to_owned(),
+        _ => format!("services: {{web: {{image: 'x:{number}', env_file: ../shared/env}}}}"),
+    };
+    let mut tree = MemoryTree::of(&[("shared/env", "A=1")]);
+    for number in 0..500 {
+        let path = format!("s{number:03}/docker-compose.yml");
+        tree.put(path.as_bytes(), EntryKind::File, text(number).as_bytes());
+    }
+    tree.seal();
+    let found = run(&tree, "");
+    assert_eq!(found.stacks.len(), 500);
+    for (number, stack) in found.stacks.values().enumerate() {
+        assert_eq!(stack.path, format!("s{number:03}"));
+        let hash = fingerprint::compose_hash(text(number).as_bytes());
+        assert_eq!(stack.compose_hash, Some(hash));
+        let problem = stack.problem.as_ref().map(|problem| problem.code);
+        assert_eq!(problem, (number % 50 == 7).then_some(code::COMPOSE_INVALID), "{number}");
+        assert_eq!(stack.bundle.is_some(), problem.is_none(), "{number}");
+    }
+    // One that cannot be read leaves open what there is.
+    let missing = found.stacks[&b"s123"[..]].compose_hash.clone().unwrap();
+    tree.lose(&missing);
+    let result = discover(&tree, &source(""), &Limits::default(), None);
+    assert_eq!(result.map(|_| ()).unwrap_err(), TreeError::Missing);
 }
 
 #[test]

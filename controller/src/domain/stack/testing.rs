@@ -1,7 +1,7 @@
 //! A tree in memory, for tests that need no git.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use sha2::{Digest as _, Sha256};
 
@@ -31,8 +31,8 @@ pub struct MemoryTree {
     nodes: BTreeMap<Vec<u8>, Node>,
     lists: BTreeMap<Vec<u8>, Vec<Node>>,
     blobs: BTreeMap<String, Vec<u8>>,
-    listed: Cell<usize>,
-    read: Cell<usize>,
+    listed: AtomicUsize,
+    read: AtomicUsize,
 }
 
 impl MemoryTree {
@@ -123,22 +123,27 @@ impl MemoryTree {
         hex::encode(hash.finalize())
     }
 
+    /// Makes a blob unreadable, as a pack that lacks it does.
+    pub fn lose(&mut self, oid: &str) {
+        self.blobs.remove(oid);
+    }
+
     /// How many directories were listed.
     #[must_use]
     pub fn listed(&self) -> usize {
-        self.listed.get()
+        self.listed.load(Ordering::Relaxed)
     }
 
     /// How many blobs were read.
     #[must_use]
     pub fn read_count(&self) -> usize {
-        self.read.get()
+        self.read.load(Ordering::Relaxed)
     }
 }
 
 impl Tree for MemoryTree {
     fn list(&self, dir: &[u8]) -> Result<Option<Vec<Node>>, TreeError> {
-        self.listed.set(self.listed.get() + 1);
+        self.listed.fetch_add(1, Ordering::Relaxed);
         Ok(self.lists.get(dir).cloned())
     }
 
@@ -152,7 +157,7 @@ impl Tree for MemoryTree {
             let bytes = content.len() as u64;
             return Err(TreeError::TooLarge { bytes, limit_bytes: max_bytes });
         }
-        self.read.set(self.read.get() + 1);
+        self.read.fetch_add(1, Ordering::Relaxed);
         Ok(content.clone())
     }
 }

@@ -49,8 +49,8 @@ pub struct Node {
     pub oid: String,
 }
 
-/// The tree of one commit.
-pub trait Tree {
+/// The tree of one commit; read by several threads at once.
+pub trait Tree: Sync {
     /// The children of a directory (the empty path is the root), sorted by the bytes of their
     /// names; `None` if there is no such directory. Links are not followed.
     ///
