@@ -1,4 +1,4 @@
-//! Which of a directory's files is its compose file.
+//! Which of a directory's files is its compose file, and which is laid over it.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,11 @@ pub(super) const COMPOSE_FILES: [&str; 2] = ["docker-compose.yml", "docker-compo
 /// What a stack hangs on outside of its directory: paths, and the object that stood there.
 pub(super) type Outside = BTreeMap<String, Option<String>>;
 
-/// The compose file of a directory.
+/// The names of the file beside it that Compose lays over it, the one that counts first.
+pub(super) const OVERRIDE_FILES: [&str; 2] =
+    ["docker-compose.override.yml", "docker-compose.override.yaml"];
+
+/// The compose file of a directory, or its override file.
 pub(super) struct Candidate<'a> {
     pub(super) name: &'static str,
     node: &'a Node,
@@ -20,11 +24,11 @@ pub(super) struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    /// The one among a directory's children, if there is one.
-    pub(super) fn among(nodes: &'a [Node]) -> Option<Self> {
-        let regular = regular(nodes, COMPOSE_FILES);
+    /// The one of these names among a directory's children, if there is one.
+    pub(super) fn among(nodes: &'a [Node], names: [&'static str; 2]) -> Option<Self> {
+        let regular = regular(nodes, names);
         let (name, node) = regular.or_else(|| {
-            COMPOSE_FILES.into_iter().find_map(|name| {
+            names.into_iter().find_map(|name| {
                 let node = named(nodes, name)?;
                 (node.kind == EntryKind::Symlink).then_some((name, node))
             })
@@ -32,7 +36,7 @@ impl<'a> Candidate<'a> {
         let here = |name: &&str| {
             named(nodes, name).is_some_and(|n| n.kind.is_regular() || n.kind == EntryKind::Symlink)
         };
-        let both = COMPOSE_FILES.iter().all(here);
+        let both = names.iter().all(here);
         Some(Self { name, node, both })
     }
 
@@ -68,10 +72,7 @@ pub(super) fn named<'a>(nodes: &'a [Node], name: &str) -> Option<&'a Node> {
 }
 
 /// The first of these names that is a regular file's.
-pub(super) fn regular<'a>(
-    nodes: &'a [Node],
-    names: [&'static str; 2],
-) -> Option<(&'static str, &'a Node)> {
+fn regular<'a>(nodes: &'a [Node], names: [&'static str; 2]) -> Option<(&'static str, &'a Node)> {
     names.into_iter().find_map(|name| {
         let node = named(nodes, name)?;
         node.kind.is_regular().then_some((name, node))

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cached::Cached;
-use super::candidate::Candidate;
+use super::candidate::{COMPOSE_FILES, Candidate};
 use super::found::Found;
 use super::parallel;
 use super::path;
@@ -119,7 +119,7 @@ impl Walk<'_> {
             }
             let directory = join(self.deploy_dir, &stack);
             let nodes = self.tree.listed(&directory)?.ok_or(TreeError::Missing)?;
-            if Candidate::among(&nodes).is_some() {
+            if Candidate::among(&nodes, COMPOSE_FILES).is_some() {
                 self.note(&stack, directory.clone(), &oid, &nodes)?;
             }
             for node in nodes.iter() {

@@ -107,6 +107,33 @@ fn the_yml_counts_before_the_yaml() {
 }
 
 #[test]
+fn an_override_file_that_is_a_link_is_the_file_it_leads_to() {
+    let over = "services: {web: {env_file: ./more.env}}";
+    let tree = |to: &[u8]| {
+        MemoryTree::of(&[
+            ("base/over.yml", over),
+            ("web/docker-compose.yml", PLAIN),
+            ("web/more.env", "A=1"),
+        ])
+        .with(b"web/docker-compose.override.yml", EntryKind::Symlink, to)
+    };
+    let found = |to: &[u8]| run(&tree(to), "").stacks[&b"web"[..]].clone();
+    let web = found(b"../base/over.yml");
+    assert_eq!((&web.problem, web.warnings.as_slice()), (&None, [].as_slice()));
+    assert_eq!(web.override_file.as_deref(), Some("docker-compose.override.yml"));
+    assert!(web.uses.iter().any(|used| used.path == "web/more.env"), "{:?}", web.uses);
+    let files = &web.bundle.as_ref().unwrap().files;
+    assert!(files.iter().any(|file| file.path == "base/over.yml"), "{files:?}");
+    assert!(web.outside.iter().any(|(path, _)| path == "base/over.yml"), "{:?}", web.outside);
+    // As Compose has it, a link to nothing is none; one out of the repository is none of ours.
+    let nowhere = found(b"gone.yml");
+    assert_eq!((&nowhere.problem, &nowhere.override_file), (&None, &None));
+    assert_eq!(nowhere.warnings[0].code, warning::OVERRIDE_LEADS_NOWHERE);
+    let out = found(b"/etc/over.yml").problem.clone().unwrap();
+    assert_eq!(out.code, code::SYMLINK_LEAVES);
+}
+
+#[test]
 fn a_compose_file_that_is_a_link_is_the_file_it_leads_to() {
     let text = "services: {web: {image: x, env_file: ./web.env}}";
     let tree = || {

@@ -54,6 +54,8 @@ pub mod warning {
     pub const VARIABLE_PATH: &str = "VARIABLE_PATH";
     /// `.env` sets a variable of compose's own that is not followed.
     pub const VARIABLE_UNUSED: &str = "VARIABLE_UNUSED";
+    /// The override file is a symbolic link to no file of the repository.
+    pub const OVERRIDE_LEADS_NOWHERE: &str = "OVERRIDE_LEADS_NOWHERE";
     /// The override file has a section `x-hostler`, which is read in the compose file alone.
     pub const SECTION_UNUSED: &str = "SECTION_UNUSED";
 }

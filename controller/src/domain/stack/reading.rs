@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::bundle::{self, Collector};
 use super::cached::Cached;
-use super::candidate::{COMPOSE_FILES, Candidate, Outside, named, regular};
+use super::candidate::{COMPOSE_FILES, Candidate, OVERRIDE_FILES, Outside, named};
 use super::compose::{self, COMPOSE_BYTES_MAX, ComposeFile};
 use super::dotenv;
 use super::fingerprint;
@@ -16,9 +16,6 @@ use super::problem::{Problem, code, warning};
 use super::project;
 use super::tree::{Node, TreeError};
 
-/// The names of the file beside it that Compose lays over it, the one that counts first.
-pub(super) const OVERRIDE_FILES: [&str; 2] =
-    ["docker-compose.override.yml", "docker-compose.override.yaml"];
 /// Most bytes of a compose file that is hashed; what is larger has no hash.
 pub(super) const HASHED_BYTES_MAX: usize = 16 << 20;
 
@@ -48,7 +45,7 @@ impl Reader<'_> {
     /// # Errors
     /// `Missing` if there is no compose file, and whatever of the tree cannot be read.
     pub(super) fn stack(&self, seat: &Seat) -> Result<Found, TreeError> {
-        let candidate = Candidate::among(&seat.nodes).ok_or(TreeError::Missing)?;
+        let candidate = Candidate::among(&seat.nodes, COMPOSE_FILES).ok_or(TreeError::Missing)?;
         let (stack, directory) = (seat.stack.as_slice(), seat.directory.as_slice());
         let mut found = Found {
             path: if stack.is_empty() { ".".to_owned() } else { path::named(stack) },
@@ -126,10 +123,11 @@ impl Reader<'_> {
         let mut empty = file.services.is_empty() && !includes;
         let mut collector = Collector::new(self.tree, directory, self.files_max);
         collector.add_compose(file);
-        if let Some((file_name, node)) = regular(nodes, OVERRIDE_FILES) {
-            found.override_file = Some(file_name.to_owned());
-            match self.over(file_name, node)? {
-                Ok(file) => {
+        if let Some(over) = Candidate::among(nodes, OVERRIDE_FILES) {
+            let file_name = over.name;
+            match self.over(found, &over, directory, &mut outside)? {
+                Ok(None) => {}
+                Ok(Some(file)) => {
                     if file.hostler.is_some() || !file.hostler_problems.is_empty() {
                         let message = format!(
                             "the section x-hostler of {file_name} is not read: put it into {}",
@@ -179,13 +177,29 @@ impl Reader<'_> {
         Ok(parse(name, &bytes))
     }
 
-    fn over(&self, name: &str, node: &Node) -> Result<Result<ComposeFile, Problem>, TreeError> {
+    /// Reads the override file; nothing if it is a link to nothing, which Compose passes over too.
+    fn over(
+        &self,
+        found: &mut Found,
+        over: &Candidate<'_>,
+        directory: &str,
+        outside: &mut Outside,
+    ) -> Result<Result<Option<ComposeFile>, Problem>, TreeError> {
+        let name = over.name;
+        let Some(node) = over.file(self.tree, directory.as_bytes(), outside)? else {
+            let message = format!(
+                "{name} is a symbolic link that leads to no file of the repository: it is not used"
+            );
+            found.warnings.push(Problem::new(warning::OVERRIDE_LEADS_NOWHERE, message));
+            return Ok(Ok(None));
+        };
+        found.override_file = Some(name.to_owned());
         let read = bundle::read_up_to(self.tree, &node.oid, COMPOSE_BYTES_MAX)?;
         let Some(bytes) = read else {
             let message = format!("{name} has more than {COMPOSE_BYTES_MAX} bytes");
             return Ok(Err(Problem::new(code::COMPOSE_TOO_LARGE, message)));
         };
-        Ok(parse(name, &bytes))
+        Ok(parse(name, &bytes).map(Some))
     }
 
     /// The project's name: what the section says, else the compose files, else the directory.
