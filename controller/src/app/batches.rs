@@ -347,13 +347,16 @@ fn nobody_can(chosen: &[Chosen<'_>]) -> Option<Refusal> {
         | RefusalKind::Denied => first.fields,
     };
     let named = &chosen.first()?.environment.doc;
-    let message = format!(
-        "none of the {} environments can take this job; of {}/{}: {}",
-        chosen.len(),
-        named.site,
-        named.name,
-        first.message
-    );
+    let name = format!("{}/{}", named.site, named.name);
+    let message = match chosen.len() {
+        1 => format!("{name} cannot take this job: {}", first.message),
+        all => {
+            format!(
+                "none of the {all} environments can take this job; of {name}: {}",
+                first.message
+            )
+        }
+    };
     Some(Refusal { message, fields, ..first })
 }
 

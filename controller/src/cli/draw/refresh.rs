@@ -35,7 +35,8 @@ fn found(one: &Refresh) -> String {
         (counts.removed, "removed"),
         (counts.problems, "with problems"),
     ];
-    let mut text = format!("{} stacks", counts.stacks);
+    let plural = if counts.stacks == 1 { "" } else { "s" };
+    let mut text = format!("{} stack{plural}", counts.stacks);
     for (count, name) in some.into_iter().filter(|(count, _)| *count > 0) {
         text.push_str(&format!(", {count} {name}"));
     }
