@@ -77,22 +77,24 @@ pub fn discover(
         return Err(TreeError::Missing);
     }
     let before = before.filter(|before| before.source == *source && before.limits == *limits);
-    let mut walk = Walk {
-        tree: &cached,
-        deploy_dir: deploy_dir.as_bytes(),
-        before,
-        looked_into: 0,
-        seats: Vec::new(),
-        found: Discovery {
-            stacks: BTreeMap::new(),
-            tree_oid: root.oid.clone(),
-            reused: 0,
-            source: source.clone(),
-            limits: *limits,
-        },
+    let mut found = Discovery {
+        stacks: BTreeMap::new(),
+        tree_oid: root.oid.clone(),
+        reused: 0,
+        source: source.clone(),
+        limits: *limits,
     };
-    walk.go(&root)?;
-    walk.read()
+    let reader =
+        Reader { tree: &cached, files_max: limits.files_max, repository: &source.repository };
+    let walk = |hand: &mut dyn FnMut(Seat)| {
+        let (tree, deploy_dir, found) = (&cached, deploy_dir.as_bytes(), &mut found);
+        Walk { tree, deploy_dir, before, looked_into: 0, handed: 0, hand, found }.go(&root)
+    };
+    // Stacks know nothing of each other: they are read while others are still looked for.
+    for (read, stack) in parallel::each(walk, |seat| (reader.stack(&seat), seat.stack))? {
+        found.stacks.insert(stack, Arc::new(read?));
+    }
+    Ok(found)
 }
 
 struct Walk<'a> {
@@ -100,8 +102,11 @@ struct Walk<'a> {
     deploy_dir: &'a [u8],
     before: Option<&'a Discovery>,
     looked_into: usize,
-    seats: Vec<Seat>,
-    found: Discovery,
+    handed: usize,
+    /// Takes what is to be read.
+    hand: &'a mut dyn FnMut(Seat),
+    /// Holds what was taken from before.
+    found: &'a mut Discovery,
 }
 
 impl Walk<'_> {
@@ -137,7 +142,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Notes a stack that is to be read.
+    /// Hands on a stack that is to be read.
     fn note(
         &mut self,
         stack: &[u8],
@@ -146,31 +151,18 @@ impl Walk<'_> {
         nodes: &Arc<[Node]>,
     ) -> Result<(), TreeError> {
         self.make_room()?;
+        self.handed += 1;
         let (stack, tree_oid) = (stack.to_vec(), tree_oid.to_owned());
-        self.seats.push(Seat { stack, directory, tree_oid, nodes: Arc::clone(nodes) });
+        (self.hand)(Seat { stack, directory, tree_oid, nodes: Arc::clone(nodes) });
         Ok(())
     }
 
     fn make_room(&self) -> Result<(), TreeError> {
         let most = self.found.limits.stacks_max;
-        if self.found.stacks.len() + self.seats.len() >= most {
+        if self.found.stacks.len() + self.handed >= most {
             return Err(TreeError::Limit(format!("more than {most} stacks")));
         }
         Ok(())
-    }
-
-    /// Reads what was noted: stacks know nothing of each other.
-    fn read(mut self) -> Result<Discovery, TreeError> {
-        let reader = Reader {
-            tree: self.tree,
-            files_max: self.found.limits.files_max,
-            repository: &self.found.source.repository,
-        };
-        let read = parallel::each(&self.seats, |seat| reader.stack(seat));
-        for (seat, found) in self.seats.into_iter().zip(read) {
-            self.found.stacks.insert(seat.stack, Arc::new(found?));
-        }
-        Ok(self.found)
     }
 
     /// Takes a directory and all below it from the time before, if its tree is the same; a stack
