@@ -161,6 +161,12 @@ fn controllers_are_restarted_in_turn_without_a_failed_job() {
     assert_eq!(fleet.cluster.sql(unwanted).unwrap(), "0", "{}", fleet.logs());
     let crashes = "SELECT coalesce(sum(crashes + failures), 0) FROM jobs";
     assert_eq!(fleet.cluster.sql(crashes).unwrap(), "0");
+    // A stop that was announced is nothing to warn of: every agent was at one that stopped.
+    for host in &fleet.hosts {
+        let log = host.agent_log();
+        let told = log.lines().find(|line| line.contains("the controller has stopped"));
+        assert!(told.is_some_and(|line| line.contains("INFO")), "{log}");
+    }
 }
 
 /// The ids of an event stream, read to its end.
