@@ -53,24 +53,27 @@ pub fn free_port() -> Result<u16, ServerError> {
     }
 }
 
-/// The first block no living process holds.
+/// A block no living process holds. Processes begin at different ones, so that what a killed one
+/// left behind does not come to the next one's servers.
 fn lease() -> Option<Block> {
     let ports = apart(&local_range());
-    ports.clone().step_by(usize::from(BLOCK_PORTS)).find_map(|first| {
+    let mut firsts: Vec<u16> = ports.clone().step_by(usize::from(BLOCK_PORTS)).collect();
+    let begin = std::process::id() as usize % firsts.len().max(1);
+    firsts.rotate_left(begin);
+    firsts.into_iter().find_map(|first| {
         let end = first.checked_add(BLOCK_PORTS).filter(|end| end - 1 <= *ports.end())?;
         let sign = TcpListener::bind(("127.0.0.1", first)).ok()?;
         Some(Block { sign, next: first + 1, end })
     })
 }
 
-/// The block given out longest ago, once more: what still runs on its ports is passed over.
+/// The block given out longest ago that has a free port, once more.
 fn begin_anew(leased: &mut Vec<Block>) -> Option<Block> {
-    if leased.is_empty() {
-        return None;
-    }
-    let mut oldest = leased.remove(0);
-    oldest.next = oldest.end - (BLOCK_PORTS - 1);
-    (oldest.next..oldest.end).any(is_free).then_some(oldest)
+    let first = |block: &Block| block.end - (BLOCK_PORTS - 1);
+    let at = leased.iter().position(|block| (first(block)..block.end).any(is_free))?;
+    let mut oldest = leased.remove(at);
+    oldest.next = first(&oldest);
+    Some(oldest)
 }
 
 fn is_free(port: u16) -> bool {
@@ -110,16 +113,34 @@ mod tests {
     }
 
     #[test]
-    fn no_port_is_given_twice_and_one_in_use_not_at_all() {
+    fn no_port_is_given_twice() {
         // More than a block, so that a second one is leased.
         let given: Vec<u16> = (0..BLOCK_PORTS + 10).map(|_| free_port().unwrap()).collect();
         let different: HashSet<u16> = given.iter().copied().collect();
         assert_eq!(different.len(), given.len());
-        let next = given.last().unwrap() + 1;
-        let _taken = TcpListener::bind(("127.0.0.1", next)).unwrap();
-        assert!((0..5).all(|_| free_port().unwrap() != next));
         let apart = apart(&local_range());
         assert!(given.iter().all(|port| apart.contains(port)), "{apart:?}: {given:?}");
+    }
+
+    #[test]
+    fn one_in_use_is_passed_over() {
+        let taken = free_port().unwrap();
+        assert!(is_free(taken));
+        let tcp = TcpListener::bind(("127.0.0.1", taken)).unwrap();
+        assert!(!is_free(taken));
+        drop(tcp);
+        let _udp = UdpSocket::bind(("127.0.0.1", taken)).unwrap();
+        assert!(!is_free(taken));
+    }
+
+    #[test]
+    fn what_was_given_is_given_again_when_nothing_else_is_left() {
+        let one = lease().unwrap();
+        let first = one.next;
+        let mut leased = vec![Block { next: one.end, ..one }];
+        let _taken = TcpListener::bind(("127.0.0.1", first)).unwrap();
+        assert_eq!(begin_anew(&mut leased).unwrap().next, first);
+        assert!(begin_anew(&mut leased).is_none());
     }
 
     #[test]
