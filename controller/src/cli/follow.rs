@@ -37,20 +37,22 @@ pub(super) async fn follow(
     limit: Option<Duration>,
 ) -> Result<Followed, CliError> {
     let mut progress = Progress::new(&context.out);
-    let limit_over = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         settled = until_settled(&context.client, job_id, &mut progress) => settled,
-        () = limit_over => Ok(Followed::OutOfTime),
+        () = over(limit) => Ok(Followed::OutOfTime),
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.map_err(CliError::Runtime)?;
             Ok(Followed::Detached)
         }
+    }
+}
+
+/// Waits for so long, or for ever.
+pub(super) async fn over(limit: Option<Duration>) {
+    match limit {
+        Some(limit) => tokio::time::sleep(limit).await,
+        None => std::future::pending().await,
     }
 }
 

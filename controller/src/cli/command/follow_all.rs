@@ -10,6 +10,7 @@ use crate::cli::client::view;
 use crate::cli::draw;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
+use crate::cli::follow::over;
 use crate::cli::follow::{Followed, follow};
 use crate::cli::progress::Progress;
 
@@ -104,16 +105,10 @@ async fn together(
     jobs: &[StackJob],
     limit: Option<Duration>,
 ) -> Result<Ended, CliError> {
-    let over = async {
-        match limit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         settled = until_settled(context, jobs) => settled.map(|()| Ended::Settled),
-        () = over => Ok(Ended::OutOfTime),
+        () = over(limit) => Ok(Ended::OutOfTime),
         interrupted = tokio::signal::ctrl_c() => {
             interrupted.map_err(CliError::Runtime)?;
             Ok(Ended::Detached)

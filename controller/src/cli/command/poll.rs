@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::cli::Context;
 use crate::cli::error::CliError;
+use crate::cli::follow::over;
 use crate::cli::progress::Progress;
 
 /// How long the controller may be away before the waiting ends: as docs/CLI.md says.
@@ -32,16 +33,10 @@ impl Polled<'_> {
         standing: impl Fn(&Value) -> Result<Option<String>, CliError>,
     ) -> Result<Option<Value>, CliError> {
         let (out, resume) = (&context.out, &self.resume);
-        let over = async {
-            match limit {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
             ended = self.until_ended(context, &standing) => ended.map(Some),
-            () = over => {
+            () = over(limit) => {
                 // It may have ended in the very last moment.
                 let document = context.client.get(&self.path).await?;
                 if standing(&document)?.is_some() {
@@ -62,25 +57,38 @@ impl Polled<'_> {
         context: &Context,
         standing: &impl Fn(&Value) -> Result<Option<String>, CliError>,
     ) -> Result<Value, CliError> {
-        let failures_max = AWAY_SECS * 1000 / self.every_ms;
         let mut progress = Progress::new(&context.out);
-        let mut failures = 0;
         loop {
-            match context.client.get(&self.path).await {
-                Ok(document) => {
-                    failures = 0;
-                    match standing(&document)? {
-                        Some(how) => progress.remark(&how),
-                        None => return Ok(document),
-                    }
-                }
-                Err(error) if error.is_transient() && failures < failures_max => {
-                    failures += 1;
-                    progress.remark(&format!("{error}; the {} goes on, asking again", self.name));
-                }
-                Err(error) => return Err(error),
+            let document = self.look(context, &mut progress).await?;
+            match standing(&document)? {
+                Some(how) => progress.remark(&how),
+                None => return Ok(document),
             }
-            tokio::time::sleep(Duration::from_millis(self.every_ms)).await;
+            self.pause().await;
         }
+    }
+
+    /// Asks until there is an answer, while the controller may be away.
+    async fn look(&self, context: &Context, progress: &mut Progress) -> Result<Value, CliError> {
+        let mut last = match context.client.get(&self.path).await {
+            Err(error) if error.is_transient() => error,
+            answered => return answered,
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(AWAY_SECS), async {
+            loop {
+                progress.remark(&format!("{last}; the {} goes on, asking again", self.name));
+                self.pause().await;
+                match context.client.get(&self.path).await {
+                    Err(error) if error.is_transient() => last = error,
+                    answered => return answered,
+                }
+            }
+        })
+        .await;
+        answered.unwrap_or(Err(last))
+    }
+
+    async fn pause(&self) {
+        tokio::time::sleep(Duration::from_millis(self.every_ms)).await;
     }
 }
