@@ -252,7 +252,7 @@ impl Inner {
     /// Counts each directory once, though two threads may have read it at once.
     fn remember(&self, path: &[u8], children: &Children) -> Result<(), TreeError> {
         let mut directories = lock(&self.directories);
-        if directories.insert(path.to_owned(), Arc::clone(children)).is_some() {
+        if directories.contains_key(path) {
             return Ok(());
         }
         let before = self.entries.fetch_add(children.len(), Ordering::AcqRel);
@@ -260,6 +260,7 @@ impl Inner {
         if before.saturating_add(children.len()) > files_max {
             return Err(TreeError::Limit(format!("it has more than {files_max} entries")));
         }
+        directories.insert(path.to_owned(), Arc::clone(children));
         Ok(())
     }
 

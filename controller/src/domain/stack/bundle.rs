@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hostler_protocol::bundle::{PATH_BYTES_MAX, is_path};
 
 use super::cached::Cached;
+use super::candidate::{Outside, standing};
 use super::compose::{self, COMPOSE_BYTES_MAX, ComposeFile, Reference, ReferenceKind, Service};
 use super::fingerprint::{self, BundleFile};
 use super::path::{self, Place};
@@ -44,7 +45,7 @@ pub(super) struct Collected {
     pub(super) bundle: Bundle,
     pub(super) services: BTreeMap<String, Service>,
     pub(super) uses: Vec<Use>,
-    pub(super) outside: Vec<(String, Option<String>)>,
+    pub(super) outside: Outside,
     pub(super) warnings: Vec<Problem>,
     /// What was found first.
     pub(super) problem: Option<Problem>,
@@ -70,7 +71,7 @@ pub(super) struct Collector<'a> {
     read: BTreeSet<(String, String)>,
     services: BTreeMap<String, Service>,
     uses: BTreeSet<Use>,
-    outside: BTreeMap<String, Option<String>>,
+    outside: Outside,
     warnings: Vec<Problem>,
     problem: Option<Problem>,
 }
@@ -87,7 +88,7 @@ impl<'a> Collector<'a> {
             read: BTreeSet::new(),
             services: BTreeMap::new(),
             uses: BTreeSet::new(),
-            outside: BTreeMap::new(),
+            outside: Outside::new(),
             warnings: Vec::new(),
             problem: None,
         }
@@ -120,7 +121,7 @@ impl<'a> Collector<'a> {
             bundle: Bundle { files, digest },
             services: self.services,
             uses: self.uses.into_iter().collect(),
-            outside: self.outside.into_iter().collect(),
+            outside: self.outside,
             warnings: self.warnings,
             problem: self.problem,
         })
@@ -213,7 +214,7 @@ impl<'a> Collector<'a> {
         let (outside, directory) = (&mut self.outside, self.directory);
         let place = path::follow(self.tree, path, &mut |at, node| {
             if !path::is_within(at, directory) {
-                outside.insert(at.to_owned(), node.map(|node| node.oid.clone()));
+                outside.insert(at.to_owned(), standing(node));
             }
             if let Some(node) = node
                 && node.kind == EntryKind::Symlink

@@ -8,8 +8,16 @@ use super::tree::{EntryKind, Node, Tree, TreeError};
 /// The names of a compose file, the one that counts first.
 pub(super) const COMPOSE_FILES: [&str; 2] = ["docker-compose.yml", "docker-compose.yaml"];
 
-/// What a stack hangs on outside of its directory: paths, and the object that stood there.
-pub(super) type Outside = BTreeMap<String, Option<String>>;
+/// What a stack hangs on outside of its directory: paths, and what stood there.
+pub(super) type Outside = BTreeMap<String, Option<Standing>>;
+
+/// The kind counts as much as the object: a digest changes with either.
+pub(super) type Standing = (EntryKind, String);
+
+/// What stands at a path.
+pub(super) fn standing(node: Option<&Node>) -> Option<Standing> {
+    node.map(|node| (node.kind, node.oid.clone()))
+}
 
 /// The names of the file beside it that Compose lays over it, the one that counts first.
 pub(super) const OVERRIDE_FILES: [&str; 2] =
@@ -55,7 +63,7 @@ impl<'a> Candidate<'a> {
         let Ok(directory) = std::str::from_utf8(directory) else { return Ok(None) };
         let place = path::follow(tree, &path::below(directory, self.name), &mut |at, node| {
             if !path::is_within(at, directory) {
-                outside.insert(at.to_owned(), node.map(|node| node.oid.clone()));
+                outside.insert(at.to_owned(), standing(node));
             }
         })?;
         match place {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cached::Cached;
-use super::candidate::{COMPOSE_FILES, Candidate};
+use super::candidate::{COMPOSE_FILES, Candidate, standing};
 use super::found::Found;
 use super::parallel;
 use super::path;
@@ -184,9 +184,9 @@ impl Walk<'_> {
     }
 
     fn take(&mut self, stack: &[u8], known: &Arc<Found>) -> Result<(), TreeError> {
-        for (path, oid) in &known.outside {
+        for (path, stood) in &known.outside {
             let now = self.tree.node(path.as_bytes())?;
-            if now.map(|node| node.oid) != *oid {
+            if standing(now.as_ref()) != *stood {
                 let directory = join(self.deploy_dir, stack);
                 let nodes = self.tree.listed(&directory)?.ok_or(TreeError::Missing)?;
                 return self.note(stack, directory, &known.tree_oid, &nodes);

@@ -47,9 +47,9 @@ fn every_directory_with_a_compose_file_is_a_stack() {
 fn of_many_stacks_each_is_what_it_is_alone() {
     let text = |number: usize| match number % 50 {
         7 => "services: [1".to_owned(),
-        _ => format!("services: {{web: {{image: 'x:{number}', env_file: ../shared/env}}}}"),
+        _ => format!("services: {{web: {{image: 'x:{number}', env_file: ../common/env}}}}"),
     };
-    let mut tree = MemoryTree::of(&[("shared/env", "A=1")]);
+    let mut tree = MemoryTree::of(&[("common/env", "A=1")]);
     for number in 0..500 {
         let path = format!("s{number:03}/docker-compose.yml");
         tree.put(path.as_bytes(), EntryKind::File, text(number).as_bytes());
@@ -124,7 +124,7 @@ fn an_override_file_that_is_a_link_is_the_file_it_leads_to() {
     assert!(web.uses.iter().any(|used| used.path == "web/more.env"), "{:?}", web.uses);
     let files = &web.bundle.as_ref().unwrap().files;
     assert!(files.iter().any(|file| file.path == "base/over.yml"), "{files:?}");
-    assert!(web.outside.iter().any(|(path, _)| path == "base/over.yml"), "{:?}", web.outside);
+    assert!(web.outside.contains_key("base/over.yml"), "{:?}", web.outside);
     // As Compose has it, a link to nothing is none; one out of the repository is none of ours.
     let nowhere = found(b"gone.yml");
     assert_eq!((&nowhere.problem, &nowhere.override_file), (&None, &None));
@@ -354,6 +354,21 @@ fn put(tree: &mut MemoryTree, (what, at, to): (u8, u8, u8)) {
         }
     };
     tree.put(path.as_bytes(), kind, content.as_bytes());
+}
+
+#[test]
+fn a_kind_that_changes_outside_is_seen_though_the_bytes_are_the_same() {
+    let text = "services: {web: {image: x, volumes: ['../common/run:/run:ro']}}";
+    let tree = |kind: EntryKind| {
+        MemoryTree::of(&[("web/docker-compose.yml", text)]).with(b"common/run", kind, b"web")
+    };
+    let before = run(&tree(EntryKind::File), "");
+    for kind in [EntryKind::Executable, EntryKind::Symlink] {
+        let changed = tree(kind);
+        let after = discover(&changed, &source(""), &Limits::default(), Some(&before)).unwrap();
+        assert_eq!(after.stacks, run(&changed, "").stacks, "{kind:?}");
+        assert_ne!(after.stacks, before.stacks, "{kind:?}");
+    }
 }
 
 proptest! {

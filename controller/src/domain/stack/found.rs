@@ -6,6 +6,7 @@ use super::bundle::{Bundle, Use};
 use super::compose::Service;
 use super::hostler::HostlerSection;
 use super::problem::Problem;
+use super::tree::EntryKind;
 
 /// One stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,6 @@ pub struct Found {
     /// What keeps it from being synced.
     pub problem: Option<Problem>,
     pub warnings: Vec<Problem>,
-    /// What else it hangs on: paths outside its directory, and the object that stood there.
-    pub outside: Vec<(String, Option<String>)>,
+    /// What else it hangs on: paths outside its directory, and what stood there, its kind and its object.
+    pub outside: BTreeMap<String, Option<(EntryKind, String)>>,
 }

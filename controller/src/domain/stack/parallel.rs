@@ -1,6 +1,7 @@
 //! Many pieces of work at once, on all processors.
 
 use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread::Builder;
 
 /// Most threads: the controller has other work.
 const THREADS_MAX: usize = 4;
@@ -41,7 +42,10 @@ pub(super) fn each<I: Send, O: Send, E>(
             send.send((count, item)).unwrap_or(());
             count += 1;
             if count == PIECES_MIN {
-                others.extend((1..processors.min(THREADS_MAX)).map(|_| scope.spawn(take)));
+                // One that the system refuses is done without.
+                let more = (1..processors.min(THREADS_MAX))
+                    .filter_map(|_| Builder::new().spawn_scoped(scope, take).ok());
+                others.extend(more);
             }
         });
         drop(send);

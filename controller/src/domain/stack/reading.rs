@@ -62,7 +62,7 @@ impl Reader<'_> {
             uses: Vec::new(),
             problem: None,
             warnings: Vec::new(),
-            outside: Vec::new(),
+            outside: Outside::new(),
         };
         if candidate.both {
             let [first, second] = COMPOSE_FILES;
@@ -89,7 +89,7 @@ impl Reader<'_> {
         let Seat { stack, directory, nodes, .. } = seat;
         let mut outside = Outside::new();
         let node = candidate.file(self.tree, directory, &mut outside)?;
-        found.outside = outside.clone().into_iter().collect();
+        found.outside.clone_from(&outside);
         let Some(node) = node else {
             let message = format!(
                 "{} is a symbolic link that leads to no file of the repository; put the file itself \
@@ -155,7 +155,7 @@ impl Reader<'_> {
         found.services = collected.services;
         found.uses = collected.uses;
         outside.extend(collected.outside);
-        found.outside = outside.into_iter().collect();
+        found.outside = outside;
         found.warnings.extend(collected.warnings);
         found.problem = problem.or(collected.problem);
         Ok(Ok(()))
