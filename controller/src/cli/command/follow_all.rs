@@ -10,8 +10,7 @@ use crate::cli::client::view;
 use crate::cli::draw;
 use crate::cli::error::CliError;
 use crate::cli::exit::Exit;
-use crate::cli::follow::over;
-use crate::cli::follow::{Followed, follow};
+use crate::cli::follow::{Followed, follow, over};
 use crate::cli::progress::Progress;
 
 /// Milliseconds between two looks at the jobs.

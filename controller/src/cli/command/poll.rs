@@ -33,23 +33,31 @@ impl Polled<'_> {
         standing: impl Fn(&Value) -> Result<Option<String>, CliError>,
     ) -> Result<Option<Value>, CliError> {
         let (out, resume) = (&context.out, &self.resume);
-        tokio::select! {
+        let waited = tokio::select! {
             biased;
             ended = self.until_ended(context, &standing) => ended.map(Some),
-            () = over(limit) => {
-                // It may have ended in the very last moment.
-                let document = context.client.get(&self.path).await?;
-                if standing(&document)?.is_some() {
-                    out.say(&format!("waited long enough; the {} goes on\n{resume}", self.name));
-                }
-                Ok(Some(document))
-            }
+            () = over(limit) => self.at_last(context, &standing).await.map(Some),
             interrupted = tokio::signal::ctrl_c() => {
                 interrupted.map_err(CliError::Runtime)?;
                 out.say(&format!("detached; the {} goes on\n{resume}", self.name));
                 Ok(None)
             }
+        };
+        waited.inspect_err(|_| out.say(resume))
+    }
+
+    /// When the time is over: it may have ended in the very last moment.
+    async fn at_last(
+        &self,
+        context: &Context,
+        standing: &impl Fn(&Value) -> Result<Option<String>, CliError>,
+    ) -> Result<Value, CliError> {
+        let document = context.client.get(&self.path).await?;
+        if standing(&document)?.is_some() {
+            let (name, resume) = (self.name, &self.resume);
+            context.out.say(&format!("waited long enough; the {name} goes on\n{resume}"));
         }
+        Ok(document)
     }
 
     async fn until_ended(

@@ -8,6 +8,10 @@ use super::tree::{EntryKind, Node, Tree, TreeError};
 /// The names of a compose file, the one that counts first.
 pub(super) const COMPOSE_FILES: [&str; 2] = ["docker-compose.yml", "docker-compose.yaml"];
 
+/// The names of the file beside it that Compose lays over it, the one that counts first.
+pub(super) const OVERRIDE_FILES: [&str; 2] =
+    ["docker-compose.override.yml", "docker-compose.override.yaml"];
+
 /// What a stack hangs on outside of its directory: paths, and what stood there.
 pub(super) type Outside = BTreeMap<String, Option<Standing>>;
 
@@ -18,10 +22,6 @@ pub(super) type Standing = (EntryKind, String);
 pub(super) fn standing(node: Option<&Node>) -> Option<Standing> {
     node.map(|node| (node.kind, node.oid.clone()))
 }
-
-/// The names of the file beside it that Compose lays over it, the one that counts first.
-pub(super) const OVERRIDE_FILES: [&str; 2] =
-    ["docker-compose.override.yml", "docker-compose.override.yaml"];
 
 /// The compose file of a directory, or its override file.
 pub(super) struct Candidate<'a> {

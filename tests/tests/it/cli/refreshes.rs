@@ -77,6 +77,12 @@ fn how_a_refresh_ended_is_the_exit_code() {
     };
     let failed = run(says("failed").port, &["refresh", "--wait"]).expect(6);
     assert!(failed.stdout.contains("GIT_AUTH_FAILED: the server refused the token (auth)"));
+    let gone = Fake::start(|seen, _| match seen.method.as_str() {
+        "POST" => Say::Json(202, refresh("refreshing")),
+        _ => Say::HangUp,
+    });
+    let away = run(gone.port, &["refresh", "--wait=1"]).expect(9);
+    assert!(away.stderr.contains(&format!("hostler refresh show {REFRESH}")), "{}", away.stderr);
     let pending = run(says("refreshing").port, &["refresh", "--wait=1"]).expect(8);
     assert!(pending.stderr.contains("the refresh goes on"), "{}", pending.stderr);
     let none = Fake::start(|_, _| problem(409, "GIT_NOT_CONFIGURED", "set HOSTLER_GIT_URL"));
